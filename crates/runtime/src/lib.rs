@@ -1,0 +1,9 @@
+//! The OCI runtime without async: spec to namespaces, cgroups, mounts, seccomp, capabilities, init and exec; the monitor
+//! that owns one container; and the runtime's command line. Knows nothing of Docker, images or HTTP.
+
+pub mod capabilities;
+pub mod cgroups;
+pub mod face;
+pub mod monitor;
+pub mod seccomp;
+pub mod spec;
