@@ -1,1 +1,24 @@
-//! placeholder
+//! What tests share: base images made from distribution packages, and daemons that own their data root, socket, subnet,
+//! firewall table and cgroup, so that tests run side by side and leave nothing behind.
+
+mod daemon;
+mod image;
+mod subnet;
+
+pub use daemon::TestDaemon;
+pub use image::{BaseImage, base_image};
+pub use subnet::Subnet;
+
+use std::time::{Duration, Instant};
+
+/// Waits until a condition holds, looking again every few milliseconds; fails the test after a minute.
+///
+/// # Panics
+/// When the condition does not hold in time.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < end, "waited a minute for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,44 @@
+//! Base images: made once by `scripts/base-image` and kept below `target/images/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// The images that can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseImage {
+    /// A busybox root from the package busybox-static.
+    Busybox,
+    /// A minimal Debian made by mmdebstrap.
+    Debian,
+    /// One static program that prints a greeting.
+    HelloWorld,
+}
+
+impl BaseImage {
+    /// The image's name, without a tag.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busybox => "busybox",
+            Self::Debian => "debian",
+            Self::HelloWorld => "hello-world",
+        }
+    }
+}
+
+/// The path of the image as a docker archive, made if it is missing.
+pub fn base_image(image: BaseImage) -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/base-image");
+    let output = Command::new(&script)
+        .arg(image.name())
+        .output()
+        .with_context(|| script.display().to_string())?;
+    ensure!(
+        output.status.success(),
+        "base image {}: {}",
+        image.name(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
