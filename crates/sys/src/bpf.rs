@@ -72,9 +72,18 @@ struct IdAttribute {
 fn call<T>(command: libc::c_int, attribute: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the attribute is a live value of the size given; pointers inside it outlive the call in every caller.
     let answer = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<T>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attribute),
+            size_of::<T>(),
+        )
     };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer)
+    }
 }
 
 fn owned(descriptor: libc::c_long) -> OwnedFd {
@@ -143,7 +152,11 @@ pub fn attached_device_programs(cgroup: BorrowedFd<'_>) -> io::Result<Vec<OwnedF
     let count = (attribute.program_count as usize).min(ids.len());
     let mut programs = Vec::with_capacity(count);
     for id in &ids[..count] {
-        let mut attribute = IdAttribute { id: *id, next_id: 0, open_flags: 0 };
+        let mut attribute = IdAttribute {
+            id: *id,
+            next_id: 0,
+            open_flags: 0,
+        };
         programs.push(call(BPF_PROG_GET_FD_BY_ID, &mut attribute).map(owned)?);
     }
     Ok(programs)

@@ -68,14 +68,23 @@ pub fn install(program: &[Instruction], flags: FilterFlags) -> io::Result<Option
     };
     // SAFETY: `filter` points at `length` instructions of the kernel's layout, which the call only reads.
     let answer = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags.bits(), &raw const filter)
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags.bits(),
+            &raw const filter,
+        )
     };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
     if answer == 0 || !flags.new_listener {
         // TSYNC without TSYNC_ESRCH names the thread that could not be synchronised.
-        return if answer == 0 { Ok(None) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        return if answer == 0 {
+            Ok(None)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        };
     }
     // SAFETY: the kernel just made this descriptor for us.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(answer as RawFd) }))
@@ -85,6 +94,11 @@ pub fn install(program: &[Instruction], flags: FilterFlags) -> io::Result<Option
 pub fn action_available(action: u32) -> bool {
     // SAFETY: the kernel reads four bytes from a live variable.
     unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const action,
+        ) == 0
     }
 }
