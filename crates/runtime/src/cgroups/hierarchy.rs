@@ -162,7 +162,7 @@ pub(super) fn found() -> Result<&'static Hierarchies, CgroupError> {
     }
 }
 
-fn detect() -> Result<Hierarchies, CgroupError> {
+pub(super) fn detect() -> Result<Hierarchies, CgroupError> {
     if let Some(root) = open(Path::new(ROOT), CGROUP2_MAGIC) {
         let label = String::new();
         let controllers = Controllers::default();

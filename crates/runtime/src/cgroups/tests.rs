@@ -243,6 +243,36 @@ fn frozen_processes_stand_still() {
 }
 
 #[test]
+fn without_a_unified_hierarchy_the_v1_freezer_serves() {
+    use super::hierarchy::{Hierarchies, detect};
+    let Hierarchies::V1 { controllers, .. } = detect().unwrap() else {
+        return;
+    };
+    let path = normal(&scratch_path()).unwrap();
+    let hierarchies = Box::leak(Box::new(Hierarchies::V1 {
+        controllers,
+        unified: None,
+    }));
+    let mut cgroup = Cgroup {
+        path,
+        hierarchies,
+        directory: None,
+    };
+    cgroup.make().unwrap();
+    let scratch = Scratch(cgroup);
+    let mut process = Waiting::new("true");
+    scratch.0.add(process.pid()).unwrap();
+    scratch.0.freeze().unwrap();
+    assert!(scratch.0.is_frozen().unwrap());
+    assert_eq!(scratch.file("freezer", "freezer.state"), "FROZEN");
+    scratch.0.thaw().unwrap();
+    assert!(!scratch.0.is_frozen().unwrap());
+    assert_eq!(scratch.0.pids().unwrap(), [process.pid()]);
+    scratch.0.kill_all().unwrap();
+    assert!(!process.0.wait().unwrap().success());
+}
+
+#[test]
 fn removal_takes_what_is_below_and_waits_for_the_dying() {
     let scratch = Scratch::new(&LinuxResources::default());
     let below = Cgroup::create(
@@ -564,4 +594,82 @@ fn attached_programs_are_replaced_not_added() {
     let mut process = Waiting::new(": </dev/kmsg");
     scratch.0.add(process.pid()).unwrap();
     assert!(!process.go().success());
+}
+
+#[test]
+fn limits_arrive_in_v2_files() {
+    if is_v1() {
+        return;
+    }
+    let unified = [("memory.high".to_owned(), "50331648".to_owned())]
+        .into_iter()
+        .collect();
+    let scratch = Scratch::new(&LinuxResources {
+        memory: Some(LinuxMemory {
+            limit: Some(64 << 20),
+            swap: Some(96 << 20),
+            reservation: Some(32 << 20),
+            ..LinuxMemory::default()
+        }),
+        cpu: Some(LinuxCpu {
+            shares: Some(1024),
+            quota: Some(20_000),
+            period: Some(50_000),
+            cpus: Some("0".to_owned()),
+            ..LinuxCpu::default()
+        }),
+        pids: Some(LinuxPids { limit: 17 }),
+        devices: vec![device(false, "a *:* rwm")],
+        unified,
+        ..LinuxResources::default()
+    });
+    for (file, value) in [
+        ("memory.max", "67108864"),
+        ("memory.swap.max", "33554432"),
+        ("memory.low", "33554432"),
+        ("memory.high", "50331648"),
+        ("cpu.weight", "100"),
+        ("cpu.max", "20000 50000"),
+        ("cpuset.cpus", "0"),
+        ("pids.max", "17"),
+    ] {
+        assert_eq!(scratch.file("", file), value, "{file}");
+    }
+    let mut process = Waiting::new(": </dev/zero && : </dev/kmsg");
+    scratch.0.add(process.pid()).unwrap();
+    assert!(!process.go().success());
+    scratch
+        .0
+        .apply(&LinuxResources {
+            devices: vec![device(false, "a *:* rwm"), device(true, "c 1:11 r")],
+            memory: Some(LinuxMemory {
+                limit: Some(-1),
+                ..LinuxMemory::default()
+            }),
+            ..LinuxResources::default()
+        })
+        .unwrap();
+    assert_eq!(scratch.file("", "memory.max"), "max");
+    assert_eq!(scratch.file("", "memory.swap.max"), "max");
+    let mut process = Waiting::new(": </dev/zero && : </dev/kmsg");
+    scratch.0.add(process.pid()).unwrap();
+    assert!(process.go().success());
+    assert!(scratch.0.directory_for_clone().is_some());
+}
+
+#[test]
+fn a_manager_inside_can_still_be_joined() {
+    if is_v1() {
+        return;
+    }
+    let scratch = Scratch::new(&LinuxResources::default());
+    let inner = Cgroup::create(
+        &format!("{}/inner", scratch.0.path()),
+        &LinuxResources::default(),
+    );
+    let inner = inner.unwrap();
+    let (manager, joining) = (Waiting::new("true"), Waiting::new("true"));
+    inner.add(manager.pid()).unwrap();
+    scratch.0.add(joining.pid()).unwrap();
+    assert_eq!(inner.pids().unwrap().len(), 2);
 }

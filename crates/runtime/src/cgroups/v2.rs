@@ -10,18 +10,13 @@ use super::hierarchy::Hierarchy;
 use super::{CgroupError, block_io, devices};
 use crate::spec::{LinuxCpu, LinuxMemory, LinuxResources};
 
+const CONTROLLERS: &str = "cgroup.controllers";
+
 /// Makes a group's directory and the ones above it, with all controllers handed down.
 pub(super) fn make(root: &Hierarchy, path: &str) -> Result<OwnedFd, CgroupError> {
     let directory = Directory::new(root, path);
-    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
     match directory.make() {
-        Ok(true)
-            if !directory
-                .at(parent)
-                .read("cgroup.subtree_control")?
-                .trim()
-                .is_empty() =>
-        {
+        Ok(_) if directory.read(CONTROLLERS)? == directory.at("").read(CONTROLLERS)? => {
             return directory.open();
         }
         Ok(_) | Err(Errno::NOENT) => {}
@@ -44,7 +39,7 @@ pub(super) fn make(root: &Hierarchy, path: &str) -> Result<OwnedFd, CgroupError>
 
 /// Enables all controllers for the groups below. One that cannot be enabled is missed only by who asks for its limits.
 fn hand_down(directory: &Directory<'_>) -> Result<(), CgroupError> {
-    let available = directory.read("cgroup.controllers")?;
+    let available = directory.read(CONTROLLERS)?;
     let enabled = directory.read("cgroup.subtree_control")?;
     let missing: Vec<_> = available
         .split_whitespace()

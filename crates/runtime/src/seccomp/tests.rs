@@ -9,7 +9,7 @@ use cais_sys::seccomp::Instruction;
 
 use super::rules::action::{ALLOW, ERRNO, KILL_PROCESS, KILL_THREAD, LOG, NOTIFY, TRACE, TRAP};
 use super::syscalls::{TABLE, find};
-use super::{SeccompError, compile, default_profile};
+use super::{ACTIONS, OPERATORS, SeccompError, compile, default_profile};
 use crate::capabilities::{Capabilities, DOCKER_DEFAULT};
 use crate::spec::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 
@@ -200,27 +200,6 @@ const VALUES: [u64; 12] = [
     u64::MAX,
 ];
 
-const OPERATORS: [&str; 7] = [
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-];
-
-const ACTIONS: [&str; 8] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_TRAP",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-];
-
 fn random_rule(random: &mut Random, plain: &[&str]) -> LinuxSyscall {
     let names = (0..random.next() % 40)
         .map(|_| random.pick(plain).to_owned())
@@ -249,7 +228,15 @@ fn random_filter(random: &mut Random, plain: &[&str]) -> LinuxSeccomp {
         .map(str::to_owned)
         .collect();
     LinuxSeccomp {
-        default_action: random.pick(&ACTIONS[..7]).to_owned(),
+        default_action: random
+            .pick(&ACTIONS.map(|name| {
+                if name == "SCMP_ACT_NOTIFY" {
+                    "SCMP_ACT_ERRNO"
+                } else {
+                    name
+                }
+            }))
+            .to_owned(),
         default_errno_ret: random.pick(&[None, Some(5)]),
         architectures,
         syscalls: (0..random.next() % 12)
