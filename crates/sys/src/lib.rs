@@ -3,6 +3,14 @@
 
 #![expect(unsafe_code, reason = "system calls are made here and nowhere else")]
 
+pub mod bpf;
+pub mod capability;
+pub mod heap;
+pub mod inherit;
+pub mod netlink;
+pub mod netns;
 pub mod pidfd;
 pub mod pty;
+pub mod seccomp;
 pub mod socket;
+pub mod tree;

@@ -1,0 +1,46 @@
+//! What a fresh program has from the one that started it: descriptors and signal dispositions.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers below 64 that were given out already.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Takes an inherited descriptor (3 to 63) by its number, once, and sets close-on-exec. EBADF: it is not open or was taken
+/// before. To be called before the program opens anything itself.
+pub fn take(number: u8) -> io::Result<OwnedFd> {
+    let bad = || io::Error::from_raw_os_error(libc::EBADF);
+    if !(3..64).contains(&number) {
+        return Err(bad());
+    }
+    let bit = 1_u64 << number;
+    if TAKEN.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+        return Err(bad());
+    }
+    // SAFETY: F_SETFD takes its argument by value; a closed number gives EBADF.
+    if unsafe { libc::fcntl(number.into(), libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, was inherited, and is given out only once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number.into()) })
+}
+
+/// Closes every inherited descriptor from `first` on. To be called before the program opens anything itself.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: by contract nothing in this program owns a descriptor there yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Ignores the signals that a terminal or an administrator sends to end a program: SIGHUP, SIGINT, SIGQUIT, SIGTERM, and
+/// SIGPIPE. A program started from here must set them back.
+pub fn ignore_end_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        // SAFETY: ignoring a signal installs no handler.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
