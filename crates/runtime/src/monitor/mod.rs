@@ -1,0 +1,25 @@
+//! The process that owns one container: one thread that starts init, moves its streams, runs execs, and writes the exit
+//! record before it tells anyone. It survives the engine and must be cheap: a few hundred KiB of private memory.
+//!
+//! When a monitor itself is killed nobody can learn init's exit code any more. The engine then ends the container through
+//! its cgroup and pidfd and records 137, as Docker does when a shim dies.
+
+mod client;
+mod control;
+mod detach;
+mod entry;
+pub mod exit;
+pub mod json_file;
+pub mod protocol;
+mod requests;
+pub mod runner;
+mod session;
+mod supervisor;
+pub mod timestamp;
+pub mod wire;
+
+pub use client::frame_header;
+pub use entry::serve;
+
+#[cfg(test)]
+mod tests;
