@@ -5,9 +5,13 @@ pub mod api;
 pub mod connection;
 pub mod digest;
 pub mod error;
+pub mod human;
 pub mod id;
+pub mod reference;
+pub mod size;
 
 pub use connection::{ClientConnection, Framing};
 pub use digest::Digest;
 pub use error::{Error, ErrorClass, Result};
 pub use id::{ContainerId, ExecId, NetworkId};
+pub use reference::Reference;
