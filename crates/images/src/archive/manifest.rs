@@ -1,0 +1,233 @@
+//! What images an archive describes: `manifest.json` of docker save, or `index.json` of an OCI layout.
+
+use cais_types::{Digest, Reference};
+use serde::Deserialize;
+
+use super::load::Contents;
+use crate::config::{Descriptor, ManifestOrIndex, media_type};
+use crate::error::ImageError;
+use crate::tarball::place::clean;
+
+/// Deepest nesting of indexes followed.
+const NESTING_MAX: usize = 4;
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// The full name containerd gives an image in an index.
+pub const NAME: &str = "io.containerd.image.name";
+/// The tag, or with some writers the full name.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// An image in an archive.
+pub struct Plan {
+    /// Path of the configuration.
+    pub config: Vec<u8>,
+    /// What it must hash to.
+    pub config_digest: Option<Digest>,
+    /// Paths of the layers, lowest first.
+    pub layers: Vec<Vec<u8>>,
+    pub references: Vec<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// The images of an archive.
+pub fn plans(contents: &Contents) -> Result<Vec<Plan>, ImageError> {
+    if contents.documents.contains_key(&b"manifest.json"[..]) {
+        return docker_plans(contents.get(b"manifest.json")?);
+    }
+    match contents.get(b"index.json") {
+        Ok(_) => {}
+        Err(error) if contents.has_large(b"index.json") => return Err(error),
+        Err(_) if contents.documents.contains_key(&b"repositories"[..]) => {
+            let text = "image archives from before Docker 1.10 are not supported: save it again";
+            return Err(ImageError::Unsupported(text.to_owned()));
+        }
+        Err(_) => {
+            contents.get(b"manifest.json").map(drop).map_err(|error| {
+                if contents.has_large(b"manifest.json") {
+                    return error;
+                }
+                let text = "invalid archive: does not contain a manifest.json";
+                ImageError::Archive(text.to_owned())
+            })?;
+        }
+    }
+    let index = parse::<ManifestOrIndex>("index.json", contents.get(b"index.json")?)?;
+    let mut plans: Vec<Plan> = Vec::new();
+    for descriptor in index.manifests.unwrap_or_default() {
+        let references = names(&descriptor)?;
+        let Some(mut plan) = oci_plan(contents, &descriptor, 0)? else {
+            continue;
+        };
+        let same = plans
+            .iter_mut()
+            .find(|other| other.config_digest == plan.config_digest);
+        match same {
+            Some(other) => other.references.extend(references),
+            None => {
+                plan.references = references;
+                plans.push(plan);
+            }
+        }
+    }
+    if plans.is_empty() {
+        let text = "invalid archive: no image for this platform in index.json";
+        return Err(ImageError::Archive(text.to_owned()));
+    }
+    Ok(plans)
+}
+
+fn docker_plans(bytes: &[u8]) -> Result<Vec<Plan>, ImageError> {
+    let images: Vec<DockerImage> = parse("manifest.json", bytes)?;
+    let plan = |image: DockerImage| {
+        let config = clean(image.config.as_bytes())?;
+        let layers = image.layers.unwrap_or_default();
+        let layers: Result<_, _> = layers.iter().map(|path| clean(path.as_bytes())).collect();
+        let mut references = Vec::new();
+        for tag in image.repo_tags.unwrap_or_default() {
+            references.push(tag.parse::<Reference>()?.with_default_tag());
+        }
+        Ok(Plan {
+            config_digest: blob_digest(&config),
+            config,
+            layers: layers?,
+            references,
+        })
+    };
+    images.into_iter().map(plan).collect()
+}
+
+/// The manifest behind a descriptor for this platform; none for attestations and other platforms.
+fn oci_plan(
+    contents: &Contents,
+    descriptor: &Descriptor,
+    depth: usize,
+) -> Result<Option<Plan>, ImageError> {
+    if !fits(descriptor) {
+        return Ok(None);
+    }
+    let path = blob_path(&descriptor.digest);
+    let bytes = contents.get(&path)?;
+    let have = crate::content::digest(bytes);
+    if have != descriptor.digest || bytes.len() as u64 != descriptor.size {
+        return Err(ImageError::Verification {
+            what: "manifest",
+            want: descriptor.digest.to_string(),
+            have: have.to_string(),
+        });
+    }
+    let document = parse::<ManifestOrIndex>("manifest", bytes)?;
+    check_kind(descriptor, &document)?;
+    if let Some(manifests) = document.manifests {
+        if depth >= NESTING_MAX {
+            let text = "invalid archive: indexes are nested too deep";
+            return Err(ImageError::Archive(text.to_owned()));
+        }
+        for descriptor in manifests {
+            // An archive may lack the platforms it was not saved for.
+            let missing = contents.get(&blob_path(&descriptor.digest)).is_err();
+            if missing && !contents.has_large(&blob_path(&descriptor.digest)) {
+                continue;
+            }
+            if let Some(plan) = oci_plan(contents, &descriptor, depth + 1)? {
+                return Ok(Some(plan));
+            }
+        }
+        return Ok(None);
+    }
+    let (Some(config), Some(layers)) = (document.config, document.layers) else {
+        let text = "invalid manifest: no config or no layers";
+        return Err(ImageError::Archive(text.to_owned()));
+    };
+    let is_layer = |layer: &Descriptor| layer.media_type.contains("tar");
+    if !layers.iter().all(is_layer) {
+        // Signatures and attestations are manifests too.
+        return Ok(None);
+    }
+    Ok(Some(Plan {
+        config: blob_path(&config.digest),
+        config_digest: Some(config.digest),
+        layers: layers
+            .iter()
+            .map(|layer| blob_path(&layer.digest))
+            .collect(),
+        references: Vec::new(),
+    }))
+}
+
+/// Refuses documents that are an index to one reader and a manifest to another (CVE-2021-41190).
+fn check_kind(descriptor: &Descriptor, document: &ManifestOrIndex) -> Result<(), ImageError> {
+    let is_index = document.manifests.is_some();
+    let both = is_index && (document.layers.is_some() || document.config.is_some());
+    let says_index = |media_type: &str| matches!(media_type, media_type::INDEX | DOCKER_LIST);
+    let known = |media_type: &str| {
+        says_index(media_type) || matches!(media_type, media_type::MANIFEST | DOCKER_MANIFEST)
+    };
+    let own = document.media_type.as_deref().filter(|one| !one.is_empty());
+    let outer = Some(&*descriptor.media_type).filter(|one| known(one));
+    let differs = |one: Option<&str>| one.is_some_and(|one| says_index(one) != is_index);
+    if both || differs(own.filter(|one| known(one))) || differs(outer) {
+        let text = format!(
+            "invalid manifest {}: ambiguous media type",
+            descriptor.digest
+        );
+        return Err(ImageError::Archive(text));
+    }
+    Ok(())
+}
+
+fn fits(descriptor: &Descriptor) -> bool {
+    let Some(platform) = &descriptor.platform else {
+        return true;
+    };
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    platform.os == "linux" && platform.architecture == own
+}
+
+fn names(descriptor: &Descriptor) -> Result<Vec<Reference>, ImageError> {
+    let Some(annotations) = &descriptor.annotations else {
+        return Ok(Vec::new());
+    };
+    if let Some(name) = annotations.get(NAME) {
+        return Ok(vec![name.parse::<Reference>()?.with_default_tag()]);
+    }
+    // A bare tag names no repository; such an image is loaded by its id.
+    let full = annotations
+        .get(REF_NAME)
+        .filter(|name| name.contains([':', '/']));
+    let parsed = full.and_then(|name| name.parse::<Reference>().ok());
+    Ok(parsed
+        .map(Reference::with_default_tag)
+        .into_iter()
+        .collect())
+}
+
+fn blob_path(digest: &Digest) -> Vec<u8> {
+    format!("blobs/sha256/{}", digest.hex()).into_bytes()
+}
+
+/// The digest in a path of a configuration: `blobs/sha256/<hex>` or `<hex>.json`.
+fn blob_digest(path: &[u8]) -> Option<Digest> {
+    let path = std::str::from_utf8(path).ok()?;
+    let digits = path
+        .strip_prefix("blobs/sha256/")
+        .or_else(|| path.strip_suffix(".json"))?;
+    format!("sha256:{digits}").parse().ok()
+}
+
+fn parse<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, ImageError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| ImageError::Archive(format!("invalid {name}: {error}")))
+}

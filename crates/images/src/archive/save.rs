@@ -1,0 +1,234 @@
+//! Writing images as `docker save` of Docker 28 does: one tar stream that is an OCI layout and a Docker archive at once.
+//! Layers are plain tar streams, made again bit by bit.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use cais_types::{Digest, Reference};
+use serde_json::{Value, json};
+
+use super::manifest::{NAME, REF_NAME};
+use crate::config::media_type;
+use crate::error::ImageError;
+use crate::model::Image;
+use crate::store::Store;
+use crate::tarball::export::{HeaderBlock, pad};
+
+/// An image and the names it is saved under.
+struct Wanted {
+    image: Arc<Image>,
+    references: Vec<Reference>,
+}
+
+/// Something below `blobs/sha256/`.
+enum Blob {
+    Document(Vec<u8>),
+    Layer { chain: Digest, size: u64 },
+}
+
+impl Store {
+    /// Writes the images of these names or ids. A name without a tag stands for all its tags.
+    pub fn save(&self, names: &[String], out: &mut impl Write) -> Result<(), ImageError> {
+        let wanted = self.wanted(names)?;
+        let _pins: Vec<_> = wanted
+            .iter()
+            .filter_map(|one| one.image.top())
+            .map(|top| self.pin(top))
+            .collect();
+        let mut blobs = BTreeMap::new();
+        let mut index = Vec::new();
+        let mut manifests = Vec::new();
+        let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for one in &wanted {
+            let manifest = self.describe(one, &mut blobs)?;
+            index.extend(descriptors(one, &manifest, &mut blobs));
+            manifests.push(docker_manifest(one, &manifest));
+            for reference in &one.references {
+                if let (Some(tag), Some(top)) = (reference.tag(), one.image.diffs.last()) {
+                    let tags = repositories.entry(reference.familiar_name()).or_default();
+                    tags.insert(tag.to_owned(), top.hex());
+                }
+            }
+        }
+        let index = json!({
+            "schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": index,
+        });
+        let fail = |error| ImageError::io("write", "archive", error);
+        directory(out, "blobs/").map_err(fail)?;
+        directory(out, "blobs/sha256/").map_err(fail)?;
+        self.blobs(&blobs, out)?;
+        document(out, "index.json", &index).map_err(fail)?;
+        document(out, "manifest.json", &Value::Array(manifests)).map_err(fail)?;
+        document(out, "oci-layout", &json!({"imageLayoutVersion": "1.0.0"})).map_err(fail)?;
+        if !repositories.is_empty() {
+            document(out, "repositories", &json!(repositories)).map_err(fail)?;
+        }
+        out.write_all(&[0; 1024]).map_err(fail)?;
+        out.flush().map_err(fail)
+    }
+
+    fn wanted(&self, names: &[String]) -> Result<Vec<Wanted>, ImageError> {
+        let model = self.read();
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut add = |image: Arc<Image>, reference: Option<Reference>| {
+            let place = wanted.iter().position(|one| one.image.id == image.id);
+            let place = place.unwrap_or_else(|| {
+                wanted.push(Wanted {
+                    image,
+                    references: Vec::new(),
+                });
+                wanted.len() - 1
+            });
+            let references = &mut wanted[place].references;
+            references.extend(reference.filter(|one| !references.contains(one)));
+        };
+        for name in names {
+            let named: Option<Reference> = name.parse().ok();
+            let tags: Vec<_> = model
+                .references
+                .iter()
+                .filter(|(reference, _)| {
+                    named.as_ref().is_some_and(|named| {
+                        named.is_name_only()
+                            && named.name() == reference.name()
+                            && reference.tag().is_some()
+                    })
+                })
+                .collect();
+            for (reference, id) in &tags {
+                if let Some(image) = model.images.get(id) {
+                    add(image.clone(), Some((*reference).clone()));
+                }
+            }
+            if tags.is_empty() {
+                let image = model.find(name).map_err(|error| match error {
+                    ImageError::NoSuchImage(_) => ImageError::NoSuchReference,
+                    other => other,
+                })?;
+                let named = named.filter(|named| model.references.contains_key(named));
+                add(image, named.filter(|named| named.tag().is_some()));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Collects the blobs of an image and answers its manifest.
+    fn describe(
+        &self,
+        wanted: &Wanted,
+        blobs: &mut BTreeMap<Digest, Blob>,
+    ) -> Result<Value, ImageError> {
+        let image = &wanted.image;
+        let config = self.content.get(&image.id)?;
+        let mut layers = Vec::new();
+        for (diff, chain) in image.diffs.iter().zip(&image.chain) {
+            let size = self.read().layers.get(chain).map(|layer| layer.tar_size);
+            let size =
+                size.ok_or_else(|| ImageError::Damaged(chain.hex(), "missing".to_owned()))?;
+            let chain = *chain;
+            blobs.entry(*diff).or_insert(Blob::Layer { chain, size });
+            layers.push(json!({"mediaType": media_type::LAYER, "digest": diff, "size": size}));
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::MANIFEST,
+            "config": {
+                "mediaType": media_type::CONFIG, "digest": image.id, "size": config.len(),
+            },
+            "layers": layers,
+        });
+        blobs.insert(image.id, Blob::Document(config));
+        Ok(manifest)
+    }
+
+    fn blobs(
+        &self,
+        blobs: &BTreeMap<Digest, Blob>,
+        out: &mut impl Write,
+    ) -> Result<(), ImageError> {
+        let fail = |error| ImageError::io("write", "archive", error);
+        for (digest, blob) in blobs {
+            let path = format!("blobs/sha256/{}", digest.hex());
+            match blob {
+                Blob::Document(bytes) => file(out, &path, bytes).map_err(fail)?,
+                Blob::Layer { chain, size } => {
+                    header(out, &path, b'0', *size).map_err(fail)?;
+                    self.layers.write_tar(&chain.hex(), digest, out)?;
+                    pad(out, *size).map_err(fail)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One entry of the index per name, or one without a name.
+fn descriptors(
+    wanted: &Wanted,
+    manifest: &Value,
+    blobs: &mut BTreeMap<Digest, Blob>,
+) -> Vec<Value> {
+    let bytes = manifest.to_string().into_bytes();
+    let digest = crate::content::digest(&bytes);
+    let plain = json!({
+        "mediaType": media_type::MANIFEST, "digest": digest, "size": bytes.len(),
+    });
+    blobs.insert(digest, Blob::Document(bytes));
+    if wanted.references.is_empty() {
+        return vec![plain];
+    }
+    let named = |reference: &Reference| {
+        let mut descriptor = plain.clone();
+        descriptor["annotations"] = json!({
+            NAME: reference.to_string(), REF_NAME: reference.tag(),
+        });
+        descriptor
+    };
+    wanted.references.iter().map(named).collect()
+}
+
+fn docker_manifest(wanted: &Wanted, manifest: &Value) -> Value {
+    let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let sources: serde_json::Map<_, _> = layers
+        .filter_map(|layer| Some((layer["digest"].as_str()?.to_owned(), layer.clone())))
+        .collect();
+    let tags: Vec<_> = wanted.references.iter().map(Reference::familiar).collect();
+    json!({
+        "Config": path(&wanted.image.id),
+        "RepoTags": if tags.is_empty() { Value::Null } else { json!(tags) },
+        "Layers": wanted.image.diffs.iter().map(path).collect::<Vec<_>>(),
+        "LayerSources": sources,
+    })
+}
+
+fn document(out: &mut impl Write, path: &str, value: &Value) -> io::Result<()> {
+    file(out, path, value.to_string().as_bytes())
+}
+
+fn file(out: &mut impl Write, path: &str, bytes: &[u8]) -> io::Result<()> {
+    header(out, path, b'0', bytes.len() as u64)?;
+    out.write_all(bytes)?;
+    pad(out, bytes.len() as u64)
+}
+
+fn directory(out: &mut impl Write, path: &str) -> io::Result<()> {
+    header(out, path, b'5', 0)
+}
+
+fn header(out: &mut impl Write, path: &str, flag: u8, size: u64) -> io::Result<()> {
+    let header = HeaderBlock {
+        path: path.as_bytes(),
+        link: &[],
+        flag,
+        mode: if flag == b'5' { 0o755 } else { 0o644 },
+        uid: 0,
+        gid: 0,
+        size,
+        seconds: 0,
+        nanoseconds: 0,
+        device: (0, 0),
+    };
+    header.write(out, &[])
+}

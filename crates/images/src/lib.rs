@@ -1,0 +1,35 @@
+//! Images: references, content, layers, snapshots and archives. Everything blocks; nothing here knows of containers beyond
+//! the id a read/write layer is made for.
+//!
+//! Below the data root: `blobs/sha256/<hex>` holds configurations, `layers/<chain-id>/` unpacked layers, and
+//! `containers/<id>/{upper,work}` the read/write layers. A compressed layer is not kept: it is made again from its files
+//! and the record of the other bytes of its tar stream.
+
+mod archive;
+mod catalog;
+mod compression;
+mod config;
+mod content;
+mod deletion;
+mod error;
+mod layers;
+mod model;
+mod snapshot;
+mod store;
+mod tarball;
+
+pub use archive::import::ImportRequest;
+pub use archive::instruction::apply as apply_instruction;
+pub use archive::load::{LoadEvent, LoadedImage, Progress};
+pub use catalog::{DiskUsage, HistoryLine};
+pub use config::{HistoryRecord, ImageConfig};
+pub use content::digest;
+pub use deletion::{ImageUser, Pruned, RemoveOptions, Removed};
+pub use error::{ImageError, TarError};
+pub use layers::changes::{Change, ChangeKind};
+pub use layers::unpack::Limits;
+pub use model::{Image, NamedImage};
+pub use snapshot::OverlayDirs;
+pub use store::Store;
+pub use tarball::export::export;
+pub use tarball::extract::{Totals, extract_into};

@@ -1,0 +1,147 @@
+//! What the store keeps in memory so that lists and lookups need no IO, and the records behind it in the database.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cais_types::{ContainerId, Digest, Reference};
+use serde::{Deserialize, Serialize};
+
+/// Table of [`ImageRecord`]s by the hex digits of the image id.
+pub const IMAGES: &str = "image";
+/// Table of image ids by full reference.
+pub const REFERENCES: &str = "reference";
+/// Table of [`LayerRecord`]s by the hex digits of the chain id.
+pub const LAYERS: &str = "layer";
+
+/// What is stored of an image beside its configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The image this one was committed or built from.
+    #[serde(default)]
+    pub parent: Option<Digest>,
+    /// When a name was last given, RFC 3339.
+    #[serde(default)]
+    pub tagged: Option<String>,
+}
+
+/// What is stored of a layer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Digest of the plain tar stream.
+    pub diff: Digest,
+    /// Chain id of the layer below.
+    pub parent: Option<Digest>,
+    /// Bytes in files.
+    pub size: u64,
+    /// Bytes of the plain tar stream.
+    pub tar_size: u64,
+    /// Digest of the stream it came in, when that was compressed.
+    #[serde(default)]
+    pub blob: Option<Digest>,
+}
+
+/// An image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of the configuration.
+    pub id: Digest,
+    pub parent: Option<Digest>,
+    /// Seconds since 1970.
+    pub created: i64,
+    pub os: String,
+    pub architecture: String,
+    pub variant: Option<String>,
+    /// Bytes in files of all layers.
+    pub size: u64,
+    /// Digests of the plain layer streams, lowest first.
+    pub diffs: Vec<Digest>,
+    /// Chain ids of the layers, lowest first.
+    pub chain: Vec<Digest>,
+    /// When a name was last given, RFC 3339.
+    pub tagged: Option<String>,
+}
+
+impl Image {
+    /// The chain id of all layers together; none for an image without layers.
+    pub fn top(&self) -> Option<Digest> {
+        self.chain.last().copied()
+    }
+}
+
+/// An image with its names.
+#[derive(Clone, Debug)]
+pub struct NamedImage {
+    pub image: Arc<Image>,
+    /// Tags and digests, in order.
+    pub references: Vec<Reference>,
+}
+
+impl NamedImage {
+    /// `busybox:latest`, ...
+    pub fn tags(&self) -> Vec<String> {
+        let tagged = self.references.iter().filter(|one| one.digest().is_none());
+        tagged.map(Reference::familiar).collect()
+    }
+
+    /// `busybox@sha256:...`, ...
+    pub fn digests(&self) -> Vec<String> {
+        let digests = self.references.iter().filter(|one| one.digest().is_some());
+        digests.map(Reference::familiar).collect()
+    }
+}
+
+/// Everything in memory.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub images: BTreeMap<Digest, Arc<Image>>,
+    pub references: BTreeMap<Reference, Digest>,
+    pub layers: HashMap<Digest, LayerRecord>,
+    /// Read/write layers, and the chain id each stands on.
+    pub containers: HashMap<ContainerId, Option<Digest>>,
+    /// Chain ids whose layers are being read, by a number of the reader.
+    pub pins: HashMap<u64, Digest>,
+}
+
+impl Model {
+    /// The names of an image in order.
+    pub fn references_of(&self, image: &Digest) -> Vec<Reference> {
+        let own = self.references.iter().filter(|(_, id)| *id == image);
+        own.map(|(reference, _)| reference.clone()).collect()
+    }
+
+    /// An image with its names.
+    pub fn named(&self, image: &Arc<Image>) -> NamedImage {
+        NamedImage {
+            image: image.clone(),
+            references: self.references_of(&image.id),
+        }
+    }
+
+    /// Chain ids from `top` down to the lowest layer.
+    pub fn chain_down(&self, top: Option<Digest>) -> Vec<Digest> {
+        let mut chain = Vec::new();
+        let mut next = top;
+        while let Some(id) = next {
+            chain.push(id);
+            next = self.layers.get(&id).and_then(|layer| layer.parent);
+        }
+        chain
+    }
+
+    /// Layers from `top` down that no image, no container and no other layer stands on, once image `without` is gone.
+    pub fn orphans(&self, top: Option<Digest>, without: Option<&Digest>) -> Vec<Digest> {
+        let mut used = std::collections::HashSet::new();
+        let images = self.images.values();
+        let tops = images
+            .filter(|image| Some(&image.id) != without)
+            .filter_map(|image| image.top())
+            .chain(self.containers.values().copied().flatten())
+            .chain(self.pins.values().copied());
+        for top in tops {
+            used.extend(self.chain_down(Some(top)));
+        }
+        let mut orphans = self.chain_down(top);
+        orphans.retain(|layer| !used.contains(layer));
+        orphans
+    }
+}

@@ -1,0 +1,335 @@
+//! Read/write layers of containers: `containers/<id>/{upper, work}` on top of an image, and `lower`, a link that says
+//! which layers they stand on so that these outlive the image's own record.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use cais_types::{ContainerId, Digest};
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use crate::error::ImageError;
+use crate::layers::changes::{Change, changes};
+use crate::layers::{DIFF, TEMPORARY, delete, init, mount, open_directory};
+use crate::model::LAYERS;
+use crate::store::{Store, make_directory};
+
+/// Stands for the chain id of an image without layers.
+pub(crate) const NO_LAYERS: &str = "none";
+const INIT: &str = "init";
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+const LOWER: &str = "lower";
+
+/// The directories of a container's overlay mount; `lower` from the topmost layer down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayDirs {
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// The chain a container stands on; `None` when it has no read/write layer.
+pub(crate) fn read_lower(
+    containers: BorrowedFd<'_>,
+    container: &ContainerId,
+) -> Option<Option<Digest>> {
+    let path = format!("{container}/{LOWER}");
+    let target = rustix::fs::readlinkat(containers, &*path, Vec::new()).ok()?;
+    let target = target.to_str().ok()?;
+    if target == NO_LAYERS {
+        return Some(None);
+    }
+    format!("sha256:{target}").parse().ok().map(Some)
+}
+
+fn layer_name(chain: Option<&Digest>) -> String {
+    chain.map_or_else(|| NO_LAYERS.to_owned(), Digest::hex)
+}
+
+/// Layers that are being read, see [`Store::pin`].
+pub(crate) struct Pin<'a> {
+    store: &'a Store,
+    number: u64,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        let top = self.store.write().pins.remove(&self.number);
+        if let Err(error) = self.store.collect(top) {
+            tracing::warn!(%error, "layers that nothing stands on could not be deleted");
+        }
+    }
+}
+
+impl Store {
+    /// Makes the read/write layer of a container: a few directories, nothing is written to disk at once.
+    pub fn create(&self, container: &ContainerId, image: &Digest) -> Result<(), ImageError> {
+        // Registered first, so that the layers cannot go while the directories are made.
+        let chain = {
+            let mut model = self.write();
+            let found = model.images.get(image);
+            let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
+            let chain = found.top();
+            model.containers.insert(*container, chain);
+            chain
+        };
+        let made = self
+            .prepare(chain)
+            .and_then(|()| self.make_snapshot(container, chain));
+        if made.is_err() {
+            let _ = self.remove(container);
+        }
+        made
+    }
+
+    fn make_snapshot(
+        &self,
+        container: &ContainerId,
+        chain: Option<Digest>,
+    ) -> Result<(), ImageError> {
+        let base = container.to_string();
+        let fail = |errno| ImageError::io("mkdir", self.container_path(container), errno);
+        let directory = self.containers.as_fd();
+        match rustix::fs::mkdirat(directory, &*base, Mode::from_raw_mode(0o710)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        let upper = format!("{base}/{UPPER}");
+        let work = format!("{base}/{WORK}");
+        let root_mode = Mode::from_raw_mode(0o755);
+        rustix::fs::symlinkat(
+            layer_name(chain.as_ref()),
+            directory,
+            format!("{base}/{LOWER}"),
+        )
+        .and_then(|()| rustix::fs::mkdirat(directory, &*upper, root_mode))
+        .and_then(|()| rustix::fs::chmodat(directory, &*upper, root_mode, AtFlags::empty()))
+        .and_then(|()| rustix::fs::mkdirat(directory, &*work, Mode::from_raw_mode(0o700)))
+        .map_err(fail)
+    }
+
+    /// The directories to mount for a container made by [`Store::create`].
+    pub fn dirs(&self, container: &ContainerId, image: &Digest) -> Result<OverlayDirs, ImageError> {
+        let chain = self.chain_of(container, image)?;
+        self.prepare(chain)?;
+        let base = self.container_path(container);
+        Ok(OverlayDirs {
+            lower: self.lower(chain, true),
+            upper: base.join(UPPER),
+            work: base.join(WORK),
+        })
+    }
+
+    /// Removes the read/write layer; a missing one is no error. Layers that only it stood on go as well.
+    pub fn remove(&self, container: &ContainerId) -> Result<(), ImageError> {
+        let base = container.to_string();
+        let fail = |error| ImageError::io("remove", self.container_path(container), error);
+        let flags = rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::DIRECTORY
+            | rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.containers, &*base, flags, Mode::empty()) {
+            Ok(directory) => {
+                for name in [UPPER, WORK, LOWER] {
+                    delete(directory.as_fd(), name).map_err(fail)?;
+                }
+                // Others may keep files of the container here.
+                let removed = rustix::fs::unlinkat(&self.containers, &*base, AtFlags::REMOVEDIR);
+                match removed {
+                    Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
+                    Err(errno) => return Err(fail(errno.into())),
+                }
+            }
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fail(errno.into())),
+        }
+        let chain = self.write().containers.remove(container);
+        self.collect(chain.flatten())
+    }
+
+    /// Bytes in the read/write layer and bytes of all layers together.
+    pub fn usage(&self, container: &ContainerId, image: &Digest) -> Result<(u64, u64), ImageError> {
+        let upper = self.container_path(container).join(UPPER);
+        let open = open_directory(&upper)?;
+        let own = cais_sys::tree::usage(open.as_fd())
+            .map_err(|error| ImageError::io("readdir", &upper, error))?;
+        let chain = self.chain_of(container, image)?;
+        let model = self.read();
+        let layers = model.chain_down(chain);
+        let below: u64 = layers
+            .iter()
+            .filter_map(|layer| Some(model.layers.get(layer)?.size))
+            .sum();
+        Ok((own, own + below))
+    }
+
+    /// What the read/write layer changed against the image, in path order.
+    pub fn changes(
+        &self,
+        container: &ContainerId,
+        image: &Digest,
+    ) -> Result<Vec<Change>, ImageError> {
+        let dirs = self.dirs(container, image)?;
+        let lower: Result<Vec<_>, _> = dirs.lower.iter().map(|path| open_directory(path)).collect();
+        changes(open_directory(&dirs.upper)?, lower?)
+            .map_err(|error| ImageError::io("diff", &dirs.upper, error))
+    }
+
+    /// Removes everything in `containers/` that is not of a known container; called once at start.
+    pub fn retain(&self, known: &[ContainerId]) -> Result<(), ImageError> {
+        let names = crate::tarball::export::sorted_names(self.containers.as_fd());
+        let names = names.map_err(|error| ImageError::io("readdir", "containers", error))?;
+        for name in names {
+            let id: Option<ContainerId> = name.to_str().ok().and_then(|name| name.parse().ok());
+            if id.is_some_and(|id| known.contains(&id)) {
+                continue;
+            }
+            if let Some(id) = id {
+                self.remove(&id)?;
+            }
+            cais_sys::tree::remove(self.containers.as_fd(), &name)
+                .map_err(|error| ImageError::io("remove", "containers", error))?;
+        }
+        Ok(())
+    }
+
+    /// The root of a stopped container as a writable mount that is attached nowhere.
+    pub fn open_root(
+        &self,
+        container: &ContainerId,
+        image: &Digest,
+    ) -> Result<OwnedFd, ImageError> {
+        let dirs = self.dirs(container, image)?;
+        mount::overlay(&dirs.lower, Some((&dirs.upper, &dirs.work)))
+    }
+
+    /// The root of an image, read-only, attached nowhere.
+    pub fn open_image_root(&self, image: &Digest) -> Result<OwnedFd, ImageError> {
+        let found = self.read().images.get(image).cloned();
+        let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
+        let lower = match found.top() {
+            None => {
+                self.prepare(None)?;
+                self.lower(None, true)
+            }
+            top => self.lower(top, false),
+        };
+        mount::overlay(&lower, None)
+    }
+
+    /// Keeps the layers from `top` down until the pin is dropped.
+    pub(crate) fn pin(&self, top: Digest) -> Pin<'_> {
+        let mut model = self.write();
+        let number = model.pins.keys().max().map_or(0, |last| last + 1);
+        model.pins.insert(number, top);
+        Pin {
+            store: self,
+            number,
+        }
+    }
+
+    fn container_path(&self, container: &ContainerId) -> PathBuf {
+        self.root.join("containers").join(container.to_string())
+    }
+
+    fn chain_of(
+        &self,
+        container: &ContainerId,
+        image: &Digest,
+    ) -> Result<Option<Digest>, ImageError> {
+        let model = self.read();
+        if let Some(chain) = model.containers.get(container) {
+            return Ok(*chain);
+        }
+        let found = model.images.get(image);
+        let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
+        Ok(found.top())
+    }
+
+    fn lower(&self, chain: Option<Digest>, with_init: bool) -> Vec<PathBuf> {
+        let own = self.layers.path(&layer_name(chain.as_ref()));
+        let mut lower = Vec::new();
+        if with_init {
+            lower.push(own.join(INIT));
+        }
+        let chain = self.read().chain_down(chain);
+        let layers = chain
+            .iter()
+            .map(|id| self.layers.path(&id.hex()).join(DIFF));
+        lower.extend(layers);
+        lower
+    }
+
+    /// Makes the init layer of an image, once.
+    fn prepare(&self, chain: Option<Digest>) -> Result<(), ImageError> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if prepared.contains(&chain) {
+            return Ok(());
+        }
+        let base = self.layers.path(&layer_name(chain.as_ref()));
+        let finished = base.join(INIT);
+        if !finished.is_dir() {
+            if chain.is_none() {
+                make_directory(&base, 0o700)?;
+            }
+            self.make_init(chain, &base)?;
+        }
+        prepared.insert(chain);
+        Ok(())
+    }
+
+    fn make_init(&self, chain: Option<Digest>, base: &std::path::Path) -> Result<(), ImageError> {
+        // What a crash left is started again.
+        let directory = open_directory(base)?;
+        let temporary = format!("{TEMPORARY}init");
+        let fail = |error| ImageError::io("create", base.join(INIT), error);
+        delete(directory.as_fd(), &temporary).map_err(fail)?;
+        let own = base.join(&temporary);
+        let (upper, work) = (own.join(UPPER), own.join(WORK));
+        make_directory(&own, 0o700)?;
+        make_directory(&upper, 0o755)?;
+        make_directory(&work, 0o700)?;
+        let mut lower = self.lower(chain, false);
+        if lower.is_empty() {
+            let empty = own.join("empty");
+            make_directory(&empty, 0o755)?;
+            lower.push(empty);
+        }
+        let root = mount::overlay(&lower, Some((&upper, &work)))?;
+        init::populate(root.as_fd())?;
+        drop(root);
+        let path = format!("{temporary}/{UPPER}");
+        rustix::fs::renameat(&directory, &*path, &directory, INIT)
+            .map_err(|errno| fail(errno.into()))?;
+        delete(directory.as_fd(), &temporary).map_err(fail)
+    }
+
+    /// Deletes the layers from `top` down that nothing stands on any more.
+    fn collect(&self, top: Option<Digest>) -> Result<(), ImageError> {
+        if top.is_none() || self.read().images.values().any(|image| image.top() == top) {
+            return Ok(());
+        }
+        let _changing = self.changing();
+        let orphans = {
+            let mut model = self.write();
+            let orphans = model.orphans(top, None);
+            for layer in &orphans {
+                model.layers.remove(layer);
+            }
+            orphans
+        };
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        self.db
+            .transaction(cais_state::Durability::Process, |changes| {
+                for layer in &orphans {
+                    changes.delete(LAYERS, &layer.hex())?;
+                }
+                Ok(())
+            })?;
+        self.forget_layers(&orphans)
+    }
+}

@@ -1,0 +1,417 @@
+//! The image store: opening it, committing images, and the state its other files work on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use cais_state::{Db, Durability};
+use cais_types::{ContainerId, Digest, Reference};
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use crate::config::ImageConfig;
+use crate::content::Content;
+use crate::error::ImageError;
+use crate::layers::unpack::{Limits, UnpackedLayer, unpack};
+use crate::layers::{DIFF, LayerDirectory, TEMPORARY, chain_id, open_directory};
+use crate::model::{IMAGES, Image, ImageRecord, LAYERS, LayerRecord, Model, REFERENCES};
+use crate::tarball::export::sorted_names;
+
+/// All images, their layers, and the read/write layers of containers on them. Calls block; share it behind an `Arc`.
+pub struct Store {
+    pub(crate) root: PathBuf,
+    pub(crate) db: Arc<Db>,
+    pub(crate) content: Content,
+    pub(crate) layers: Arc<LayerDirectory>,
+    /// `containers/`.
+    pub(crate) containers: OwnedFd,
+    model: RwLock<Model>,
+    /// Held over every change of images, names and layers; lists never take it.
+    change: Mutex<()>,
+    /// Chain ids whose init layer is known to be there.
+    pub(crate) prepared: Mutex<std::collections::HashSet<Option<Digest>>>,
+    pub(crate) limits: Limits,
+}
+
+/// An image about to be committed.
+pub(crate) struct NewImage {
+    pub config: Vec<u8>,
+    /// The layers of `rootfs.diff_ids` that were unpacked for it, by diff id.
+    pub layers: HashMap<Digest, UnpackedLayer>,
+    pub parent: Option<Digest>,
+    pub references: Vec<Reference>,
+}
+
+/// A committed image, and which images lost a name to it.
+pub(crate) struct Committed {
+    pub image: Arc<Image>,
+    pub renamed: Vec<(Reference, Digest)>,
+}
+
+impl Store {
+    /// Opens the store below `data_root`, makes its directories, deletes what is half there, and forgets images whose
+    /// layers are missing (with a warning in the log).
+    pub fn open(data_root: &Path, db: Arc<Db>) -> Result<Self, ImageError> {
+        for (name, mode) in [
+            ("", 0o710),
+            ("blobs", 0o700),
+            ("blobs/sha256", 0o700),
+            ("layers", 0o710),
+            ("containers", 0o710),
+        ] {
+            make_directory(&data_root.join(name), mode)?;
+        }
+        let store = Self {
+            root: data_root.to_owned(),
+            content: Content::new(open_directory(&data_root.join("blobs/sha256"))?),
+            layers: Arc::new(LayerDirectory::open(data_root.join("layers"))?),
+            containers: open_directory(&data_root.join("containers"))?,
+            model: RwLock::default(),
+            change: Mutex::default(),
+            prepared: Mutex::default(),
+            limits: Limits::default(),
+            db,
+        };
+        store.restore()?;
+        Ok(store)
+    }
+
+    /// Sets other bounds against archive bombs.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The configuration of an image as it came.
+    pub fn config_bytes(&self, image: &Digest) -> Result<Vec<u8>, ImageError> {
+        self.content.get(image)
+    }
+
+    /// The configuration of an image.
+    pub fn config(&self, image: &Digest) -> Result<ImageConfig, ImageError> {
+        parse_config(&self.content.get(image)?)
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Model> {
+        self.model.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Model> {
+        self.model.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn restore(&self) -> Result<(), ImageError> {
+        let mut model = Model::default();
+        for (key, record) in self.db.all::<LayerRecord>(LAYERS)? {
+            let Ok(chain) = digest_of(&key) else { continue };
+            if self.layers.path(&key).join(DIFF).is_dir() {
+                model.layers.insert(chain, record);
+            } else {
+                tracing::warn!(layer = key, "the directory of a layer is missing");
+                self.db.delete(Durability::Process, LAYERS, &key)?;
+            }
+        }
+        for (key, record) in self.db.all::<ImageRecord>(IMAGES)? {
+            let image = digest_of(&key).and_then(|id| self.restore_image(&model, id, record));
+            match image {
+                Ok(image) => drop(model.images.insert(image.id, Arc::new(image))),
+                Err(error) => {
+                    tracing::warn!(image = key, %error, "an image is incomplete and is forgotten");
+                    self.db.delete(Durability::Process, IMAGES, &key)?;
+                }
+            }
+        }
+        for (name, image) in self.db.all::<Digest>(REFERENCES)? {
+            match name.parse() {
+                Ok(reference) if model.images.contains_key(&image) => {
+                    model.references.insert(reference, image);
+                }
+                _ => self.db.delete(Durability::Process, REFERENCES, &name)?,
+            }
+        }
+        model.containers = self.find_containers()?;
+        self.sweep(&mut model)?;
+        *self.write() = model;
+        Ok(())
+    }
+
+    fn restore_image(
+        &self,
+        model: &Model,
+        id: Digest,
+        record: ImageRecord,
+    ) -> Result<Image, ImageError> {
+        let config = parse_config(&self.content.get(&id)?)?;
+        describe(model, id, &config, record)
+    }
+
+    fn find_containers(&self) -> Result<HashMap<ContainerId, Option<Digest>>, ImageError> {
+        let names = sorted_names(self.containers.as_fd());
+        let names = names.map_err(|error| ImageError::io("readdir", "containers", error))?;
+        let mut containers = HashMap::new();
+        for name in names {
+            let Some(id) = name.to_str().ok().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if let Some(chain) = crate::snapshot::read_lower(self.containers.as_fd(), &id) {
+                containers.insert(id, chain);
+            }
+        }
+        Ok(containers)
+    }
+
+    /// Deletes layers that nothing stands on and blobs that no image names.
+    fn sweep(&self, model: &mut Model) -> Result<(), ImageError> {
+        let mut used = std::collections::HashSet::new();
+        let tops = model.images.values().filter_map(|image| image.top());
+        for top in tops.chain(model.containers.values().copied().flatten()) {
+            used.extend(model.chain_down(Some(top)));
+        }
+        let unused: Vec<_> = model.layers.keys().copied().collect();
+        for layer in unused.into_iter().filter(|layer| !used.contains(layer)) {
+            self.db.delete(Durability::Process, LAYERS, &layer.hex())?;
+            model.layers.remove(&layer);
+        }
+        for name in self.layers.names()? {
+            let known = digest_of(&name).is_ok_and(|chain| model.layers.contains_key(&chain));
+            if !known && name != crate::snapshot::NO_LAYERS && !name.starts_with(TEMPORARY) {
+                self.layers.remove(&name)?;
+            }
+        }
+        self.content
+            .sweep(|name| digest_of(name).is_ok_and(|id| model.images.contains_key(&id)))
+    }
+
+    /// Makes an image and its layers visible, durably: all of it or nothing.
+    pub(crate) fn commit(&self, new: NewImage) -> Result<Committed, ImageError> {
+        let config = parse_config(&new.config)?;
+        let diffs = config.rootfs.diff_ids.clone().unwrap_or_default();
+        let _changing = self.changing();
+        let mut placed = Placed {
+            store: self,
+            layers: Vec::new(),
+        };
+        self.place(&diffs, new.layers, &mut placed)?;
+        let id = self.content.put(&new.config)?;
+        let existing = self.read().images.get(&id).cloned();
+        if !placed.layers.is_empty() || existing.is_none() {
+            self.layers.sync()?;
+        }
+        let mut record = ImageRecord {
+            parent: new.parent,
+            tagged: None,
+        };
+        if let Some(existing) = &existing {
+            record.parent = existing.parent.or(record.parent);
+            record.tagged = existing.tagged.clone();
+        }
+        if !new.references.is_empty() {
+            record.tagged = Some(jiff::Timestamp::now().to_string());
+        }
+        self.db.transaction(Durability::Power, |changes| {
+            for (chain, layer) in &placed.layers {
+                changes.put(LAYERS, &chain.hex(), layer)?;
+            }
+            changes.put(IMAGES, &id.hex(), &record)?;
+            for reference in &new.references {
+                changes.put(REFERENCES, &reference.to_string(), &id)?;
+            }
+            Ok(())
+        })?;
+        let mut model = self.write();
+        model.layers.extend(std::mem::take(&mut placed.layers));
+        let image = Arc::new(describe(&model, id, &config, record)?);
+        model.images.insert(id, image.clone());
+        let mut renamed = Vec::new();
+        for reference in new.references {
+            let before = model.references.insert(reference.clone(), id);
+            renamed.extend(before.filter(|old| *old != id).map(|old| (reference, old)));
+        }
+        Ok(Committed { image, renamed })
+    }
+
+    /// Gives layers their names, from what was unpacked or from the same layer in another place.
+    fn place(
+        &self,
+        diffs: &[Digest],
+        mut unpacked: HashMap<Digest, UnpackedLayer>,
+        placed: &mut Placed<'_>,
+    ) -> Result<(), ImageError> {
+        let mut parent = None;
+        for diff in diffs {
+            let chain = chain_id(parent.as_ref(), diff);
+            let known = self.read().layers.contains_key(&chain)
+                || placed.layers.iter().any(|(other, _)| *other == chain);
+            if !known {
+                let layer = match unpacked.remove(diff) {
+                    Some(layer) => layer,
+                    None => self.copy_layer(diff, placed)?,
+                };
+                let record = LayerRecord {
+                    diff: *diff,
+                    parent,
+                    size: layer.size,
+                    tar_size: layer.tar_size,
+                    blob: Some(layer.blob).filter(|blob| blob != diff),
+                };
+                layer.publish(&chain.hex())?;
+                placed.layers.push((chain, record));
+            }
+            parent = Some(chain);
+        }
+        Ok(())
+    }
+
+    /// Unpacks a layer again that the store has on top of other layers.
+    fn copy_layer(&self, diff: &Digest, placed: &Placed<'_>) -> Result<UnpackedLayer, ImageError> {
+        let model = self.read();
+        let stored = model.layers.iter().map(|(chain, layer)| (*chain, layer));
+        let fresh = placed.layers.iter().map(|(chain, layer)| (*chain, layer));
+        let source = stored.chain(fresh).find(|(_, layer)| layer.diff == *diff);
+        let Some((source, _)) = source else {
+            return Err(ImageError::Archive(format!("layer {diff} is missing")));
+        };
+        drop(model);
+        let fail = |error: io::Error| ImageError::io("pipe", "layer", error);
+        let (from, mut to) = io::pipe().map_err(fail)?;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(move || self.layers.write_tar(&source.hex(), diff, &mut to));
+            let layer = unpack(&self.layers, from, self.limits).and_then(|one| one.finish());
+            match writer.join() {
+                Ok(Ok(())) => layer,
+                Ok(Err(error)) => Err(layer.err().unwrap_or(error)),
+                Err(_) => Err(ImageError::Damaged(source.hex(), "reader panicked".into())),
+            }
+        })
+    }
+
+    /// Forgets an image and deletes the layers that nothing else stands on; answers their chain ids. The caller holds
+    /// [`Store::changing`].
+    pub(crate) fn delete_image(&self, image: &Image) -> Result<Vec<Digest>, ImageError> {
+        // Out of memory first and in one step: no container can be made on it from here on.
+        let orphans = {
+            let mut model = self.write();
+            let orphans = model.orphans(image.top(), Some(&image.id));
+            model.images.remove(&image.id);
+            for layer in &orphans {
+                model.layers.remove(layer);
+            }
+            orphans
+        };
+        self.db.transaction(Durability::Process, |changes| {
+            changes.delete(IMAGES, &image.id.hex())?;
+            for layer in &orphans {
+                changes.delete(LAYERS, &layer.hex())?;
+            }
+            Ok(())
+        })?;
+        self.forget_layers(&orphans)?;
+        self.content.remove(&image.id)?;
+        Ok(orphans)
+    }
+
+    /// Deletes the directories of layers that have no record any more.
+    pub(crate) fn forget_layers(&self, layers: &[Digest]) -> Result<(), ImageError> {
+        for layer in layers {
+            let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+            prepared.remove(&Some(*layer));
+            drop(prepared);
+            self.layers.remove(&layer.hex())?;
+        }
+        Ok(())
+    }
+}
+
+/// Layers that have their name and no record yet; dropped before that, they go again.
+struct Placed<'a> {
+    store: &'a Store,
+    layers: Vec<(Digest, LayerRecord)>,
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        for (chain, _) in &self.layers {
+            if let Err(error) = self.store.layers.remove(&chain.hex()) {
+                tracing::warn!(%error, %chain, "a layer without an image could not be deleted");
+            }
+        }
+    }
+}
+
+/// Reads a configuration; layers must be named.
+pub(crate) fn parse_config(bytes: &[u8]) -> Result<ImageConfig, ImageError> {
+    let config: ImageConfig = serde_json::from_slice(bytes)
+        .map_err(|error| ImageError::Archive(format!("invalid image configuration: {error}")))?;
+    if config.rootfs.diff_ids.is_none() {
+        let text = "invalid image JSON, no RootFS key";
+        return Err(ImageError::Archive(text.to_owned()));
+    }
+    Ok(config)
+}
+
+fn describe(
+    model: &Model,
+    id: Digest,
+    config: &ImageConfig,
+    record: ImageRecord,
+) -> Result<Image, ImageError> {
+    let diffs = config.rootfs.diff_ids.clone().unwrap_or_default();
+    let mut chain: Vec<Digest> = Vec::with_capacity(diffs.len());
+    let mut size = 0;
+    for diff in &diffs {
+        let next = chain_id(chain.last(), diff);
+        let Some(layer) = model.layers.get(&next) else {
+            return Err(ImageError::Damaged(next.hex(), "missing".to_owned()));
+        };
+        size += layer.size;
+        chain.push(next);
+    }
+    Ok(Image {
+        id,
+        parent: record.parent,
+        created: config.created_seconds(),
+        os: Some(config.os.clone())
+            .filter(|os| !os.is_empty())
+            .unwrap_or_else(|| "linux".into()),
+        architecture: config.architecture.clone(),
+        variant: config.variant.clone().filter(|variant| !variant.is_empty()),
+        size,
+        diffs,
+        chain,
+        tagged: record.tagged,
+    })
+}
+
+fn digest_of(hex: &str) -> Result<Digest, ImageError> {
+    let digest = format!("sha256:{hex}").parse();
+    digest.map_err(|_| ImageError::Damaged(hex.to_owned(), "its name is no digest".to_owned()))
+}
+
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<(), ImageError> {
+    let mode = Mode::from_raw_mode(mode);
+    match rustix::fs::mkdir(path, mode) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(()),
+        Err(errno) => return Err(ImageError::io("mkdir", path, errno)),
+    }
+    rustix::fs::chmodat(rustix::fs::CWD, path, mode, AtFlags::empty())
+        .map_err(|errno| ImageError::io("chmod", path, errno))
+}
+
+/// References by image for callers that show many images.
+pub(crate) fn by_image(
+    references: &BTreeMap<Reference, Digest>,
+) -> HashMap<Digest, Vec<Reference>> {
+    let mut by_image: HashMap<Digest, Vec<Reference>> = HashMap::new();
+    for (reference, image) in references {
+        by_image.entry(*image).or_default().push(reference.clone());
+    }
+    by_image
+}

@@ -1,0 +1,346 @@
+//! Writes a file tree as a tar stream: names in byte order, hard links, devices, extended attributes, times to the
+//! nanosecond.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, major, minor};
+use rustix::io::Errno;
+
+use super::header::{BLOCK, Pairs, XATTR_PREFIX};
+
+const BUFFER: usize = 256 * 1024;
+/// Deepest directory written; descriptors are held for each level.
+const DEPTH_MAX: usize = 900;
+
+/// Writes everything below `root` (the root directory itself left out, as `docker export` does). Other mounts in the tree
+/// show as the empty directories or files they cover.
+pub fn export(root: BorrowedFd<'_>, out: &mut impl Write) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(root, c".", flags, Mode::empty())?;
+    let mut exporter = Exporter {
+        out,
+        links: HashMap::new(),
+        buffer: vec![0; BUFFER],
+    };
+    exporter.directory(&root, &mut Vec::new(), 0)?;
+    exporter.out.write_all(&[0; 2 * BLOCK])
+}
+
+struct Exporter<'a, W> {
+    out: &'a mut W,
+    links: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Exporter<'_, W> {
+    fn directory(
+        &mut self,
+        directory: &OwnedFd,
+        path: &mut Vec<u8>,
+        depth: usize,
+    ) -> io::Result<()> {
+        if depth > DEPTH_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        for name in sorted_names(directory.as_fd())? {
+            let length = path.len();
+            path.extend_from_slice(name.to_bytes());
+            self.entry(directory.as_fd(), &name, path, depth)?;
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        path: &mut Vec<u8>,
+        depth: usize,
+    ) -> io::Result<()> {
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            result => result?,
+        };
+        let xattrs = read_xattrs(parent, name)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                path.push(b'/');
+                self.header(path, &stat, b'5', &[], &xattrs)?;
+                match cais_sys::tree::open_directory(parent, name) {
+                    Ok(child) => self.directory(&child, path, depth + 1),
+                    // Another mount: what is mounted there is no part of this tree.
+                    Err(error) if Errno::from_io_error(&error) == Some(Errno::XDEV) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            FileType::RegularFile => self.file(parent, name, path, &stat, &xattrs),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
+                self.header(path, &stat, b'2', target.to_bytes(), &xattrs)
+            }
+            FileType::CharacterDevice => self.header(path, &stat, b'3', &[], &xattrs),
+            FileType::BlockDevice => self.header(path, &stat, b'4', &[], &xattrs),
+            FileType::Fifo => self.header(path, &stat, b'6', &[], &xattrs),
+            // Sockets have no meaning in an archive.
+            _ => Ok(()),
+        }
+    }
+
+    fn file(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        path: &[u8],
+        stat: &Stat,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> io::Result<()> {
+        if stat.st_nlink > 1 {
+            let first = self.links.get(&(stat.st_dev, stat.st_ino)).cloned();
+            if let Some(first) = first {
+                return self.header(path, stat, b'1', &first, &[]);
+            }
+            let inode = (stat.st_dev, stat.st_ino);
+            self.links.insert(inode, path.to_vec());
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        let mut file = File::from(rustix::fs::openat2(
+            parent,
+            name,
+            flags,
+            Mode::empty(),
+            resolve,
+        )?);
+        self.header(path, stat, b'0', &[], xattrs)?;
+        let size = stat.st_size as u64;
+        let mut left = size;
+        while left > 0 {
+            let want = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
+            let have = file.read(&mut self.buffer[..want])?;
+            // A file that shrinks while it is read is filled up, so that the stream stays whole.
+            let have = if have == 0 {
+                self.buffer[..want].fill(0);
+                want
+            } else {
+                have
+            };
+            self.out.write_all(&self.buffer[..have])?;
+            left -= have as u64;
+        }
+        pad(self.out, size)
+    }
+
+    fn header(
+        &mut self,
+        path: &[u8],
+        stat: &Stat,
+        flag: u8,
+        link: &[u8],
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> io::Result<()> {
+        let mut block = HeaderBlock {
+            path,
+            link,
+            flag,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: 0,
+            seconds: stat.st_mtime,
+            nanoseconds: stat.st_mtime_nsec,
+            device: (0, 0),
+        };
+        match flag {
+            b'0' => block.size = stat.st_size as u64,
+            b'3' | b'4' => block.device = (major(stat.st_rdev), minor(stat.st_rdev)),
+            _ => {}
+        }
+        block.write(self.out, xattrs)
+    }
+}
+
+/// What goes into a header; values that do not fit the block go into a pax header before it.
+pub struct HeaderBlock<'a> {
+    pub path: &'a [u8],
+    pub link: &'a [u8],
+    pub flag: u8,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size: u64,
+    pub seconds: i64,
+    pub nanoseconds: u64,
+    pub device: (u32, u32),
+}
+
+impl HeaderBlock<'_> {
+    /// Writes the block, and the pax header it needs.
+    pub fn write(&self, out: &mut impl Write, xattrs: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
+        let mut records = Vec::new();
+        if self.path.len() > 100 || !self.path.is_ascii() {
+            record(&mut records, b"path", self.path);
+        }
+        if self.link.len() > 100 || !self.link.is_ascii() {
+            record(&mut records, b"linkpath", self.link);
+        }
+        if self.size >= 1 << 33 {
+            record(&mut records, b"size", self.size.to_string().as_bytes());
+        }
+        for (key, id) in [(b"uid", self.uid), (b"gid", self.gid)] {
+            if id >= 1 << 21 {
+                record(&mut records, key, id.to_string().as_bytes());
+            }
+        }
+        if self.nanoseconds != 0 || !(0..1 << 33).contains(&self.seconds) {
+            record(&mut records, b"mtime", self.time().as_bytes());
+        }
+        for (key, value) in xattrs {
+            record(&mut records, &[XATTR_PREFIX, key].concat(), value);
+        }
+        if !records.is_empty() {
+            let name = [b"PaxHeaders.0/".as_slice(), self.path].concat();
+            let head = HeaderBlock {
+                path: &name[..name.len().min(99)],
+                link: &[],
+                flag: b'x',
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                size: records.len() as u64,
+                seconds: 0,
+                nanoseconds: 0,
+                device: (0, 0),
+            };
+            out.write_all(&head.block())?;
+            out.write_all(&records)?;
+            pad(out, records.len() as u64)?;
+        }
+        out.write_all(&self.block())
+    }
+
+    fn time(&self) -> String {
+        let (seconds, nanoseconds) = (self.seconds, self.nanoseconds);
+        let text = if seconds < 0 && nanoseconds > 0 {
+            format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds)
+        } else if nanoseconds > 0 {
+            format!("{seconds}.{nanoseconds:09}")
+        } else {
+            return seconds.to_string();
+        };
+        text.trim_end_matches('0').to_owned()
+    }
+
+    fn block(&self) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        let name = &self.path[..self.path.len().min(100)];
+        block[..name.len()].copy_from_slice(name);
+        octal(&mut block[100..108], self.mode.into());
+        octal(&mut block[108..116], u64::from(self.uid) & 0o7_777_777);
+        octal(&mut block[116..124], u64::from(self.gid) & 0o7_777_777);
+        octal(&mut block[124..136], self.size & 0o77_777_777_777);
+        let seconds = u64::try_from(self.seconds).unwrap_or(0) & 0o77_777_777_777;
+        octal(&mut block[136..148], seconds);
+        block[156] = self.flag;
+        let link = &self.link[..self.link.len().min(100)];
+        block[157..157 + link.len()].copy_from_slice(link);
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        octal(&mut block[329..337], self.device.0.into());
+        octal(&mut block[337..345], self.device.1.into());
+        block[148..156].fill(b' ');
+        let sum: u64 = block.iter().map(|b| u64::from(*b)).sum();
+        octal(&mut block[148..155], sum);
+        block
+    }
+}
+
+fn octal(field: &mut [u8], value: u64) {
+    let width = field.len() - 1;
+    let digits = format!("{value:0width$o}");
+    field[..width].copy_from_slice(&digits.as_bytes()[digits.len() - width..]);
+    field[width] = 0;
+}
+
+/// Appends `LENGTH KEY=VALUE\n`.
+fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while rest + length.to_string().len() != length {
+        length = rest + length.to_string().len();
+    }
+    out.extend_from_slice(length.to_string().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(key);
+    out.push(b'=');
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+/// Fills up the last block after a payload of `size` bytes.
+pub fn pad(out: &mut impl Write, size: u64) -> io::Result<()> {
+    let rest = (size.next_multiple_of(BLOCK as u64) - size) as usize;
+    out.write_all(&[0; BLOCK][..rest])
+}
+
+/// Names in a directory in byte order.
+pub fn sorted_names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Extended attributes of a name that is not followed, sorted; overlay's own and those the kernel makes up left out.
+fn read_xattrs(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Pairs> {
+    let path = [
+        format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
+        name.to_bytes(),
+    ]
+    .concat();
+    let mut list = Vec::new();
+    if read_growing(&mut list, |buffer| rustix::fs::llistxattr(&*path, buffer))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut xattrs = Vec::new();
+    for key in list.split(|b| *b == 0).filter(|key| !key.is_empty()) {
+        let hidden = [&b"trusted.overlay."[..], b"system.", b"security.selinux"];
+        if hidden.iter().any(|prefix| key.starts_with(prefix)) {
+            continue;
+        }
+        let mut value = Vec::new();
+        let get = |buffer: &mut [u8]| rustix::fs::lgetxattr(&*path, key, buffer);
+        if read_growing(&mut value, get)?.is_some() {
+            xattrs.push((key.to_vec(), value));
+        }
+    }
+    xattrs.sort();
+    Ok(xattrs)
+}
+
+fn read_growing(
+    buffer: &mut Vec<u8>,
+    mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+) -> io::Result<Option<()>> {
+    buffer.resize(256, 0);
+    loop {
+        match read(buffer) {
+            Ok(count) => {
+                buffer.truncate(count);
+                return Ok(Some(()));
+            }
+            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
+            Err(Errno::OPNOTSUPP | Errno::NODATA | Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

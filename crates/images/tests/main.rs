@@ -1,0 +1,9 @@
+//! The image store against real file systems and real overlay mounts; needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod archives;
+mod hostile;
+mod kit;
+mod naming;
+mod snapshots;
