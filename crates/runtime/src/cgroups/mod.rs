@@ -136,16 +136,24 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes the directories and sets the limits. `path` is the OCI `cgroupsPath`: below the roots when absolute, else below
-    /// [`DEFAULT_PARENT`]. A directory that is there already is used. On failure nothing stays behind.
+    /// [`DEFAULT_PARENT`]. A directory that is there already is used. On failure nothing that was made stays
+    /// behind.
     pub fn create(path: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
         let mut cgroup = Self {
             path: normal(path)?,
             hierarchies: hierarchy::found()?,
             directory: None,
         };
-        if let Err(error) = cgroup.make().and_then(|()| cgroup.limit(resources, true)) {
-            // What was made is empty; a failure to remove it would only hide the first one.
-            let _ = cgroup.remove();
+        let mut made = false;
+        let done = cgroup
+            .make(&mut made)
+            .and_then(|()| cgroup.limit(resources, true));
+        if let Err(error) = done {
+            // Another's group, which may be in use, stays as it is.
+            if made {
+                // What was made is empty; a failure to remove it would only hide the first one.
+                let _ = cgroup.remove();
+            }
             return Err(error);
         }
         Ok(cgroup)
@@ -241,14 +249,18 @@ impl Cgroup {
             .collect()
     }
 
-    fn make(&mut self) -> Result<(), CgroupError> {
+    /// Makes the directories; `made` tells, after a failure too, whether one was new.
+    fn make(&mut self, made: &mut bool) -> Result<(), CgroupError> {
         match self.hierarchies {
             Hierarchies::V1 { .. } => {
                 for hierarchy in self.hierarchies.all() {
-                    v1::make(hierarchy, &self.path)?;
+                    *made |= v1::make(hierarchy, &self.path)?;
                 }
             }
-            Hierarchies::V2(root) => self.directory = Some(v2::make(root, &self.path)?),
+            Hierarchies::V2(root) => {
+                *made = v2::make(root, &self.path)?;
+                self.directory = Some(Directory::new(root, &self.path).open()?);
+            }
         }
         Ok(())
     }

@@ -258,7 +258,7 @@ fn without_a_unified_hierarchy_the_v1_freezer_serves() {
         hierarchies,
         directory: None,
     };
-    cgroup.make().unwrap();
+    cgroup.make(&mut false).unwrap();
     let scratch = Scratch(cgroup);
     let mut process = Waiting::new("true");
     scratch.0.add(process.pid()).unwrap();
@@ -594,6 +594,25 @@ fn attached_programs_are_replaced_not_added() {
     let mut process = Waiting::new(": </dev/kmsg");
     scratch.0.add(process.pid()).unwrap();
     assert!(!process.go().success());
+}
+
+#[test]
+fn a_failure_leaves_the_group_of_another_alone() {
+    let scratch = Scratch::new(&LinuxResources::default());
+    let process = Waiting::new("true");
+    scratch.0.add(process.pid()).unwrap();
+    let hugepage_limits = vec![LinuxHugepageLimit {
+        page_size: "3MB".to_owned(),
+        limit: 0,
+    }];
+    let impossible = LinuxResources {
+        hugepage_limits,
+        ..LinuxResources::default()
+    };
+    let began = Instant::now();
+    assert!(Cgroup::create(&scratch.0.path(), &impossible).is_err());
+    assert!(began.elapsed() < Duration::from_secs(4));
+    assert_eq!(scratch.0.pids().unwrap(), [process.pid()]);
 }
 
 #[test]

@@ -9,11 +9,11 @@ use super::hierarchy::{Controllers, Hierarchy};
 use super::{Cgroup, CgroupError, block_io, devices};
 use crate::spec::{LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 
-/// Makes a group's directory and the ones above it.
-pub(super) fn make(hierarchy: &Hierarchy, path: &str) -> Result<(), CgroupError> {
+/// Makes a group's directory and the ones above it; `false` when it was there.
+pub(super) fn make(hierarchy: &Hierarchy, path: &str) -> Result<bool, CgroupError> {
     let directory = Directory::new(hierarchy, path);
     match directory.make() {
-        Ok(_) => return Ok(()),
+        Ok(made) => return Ok(made),
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(directory.failed(errno)),
     }
@@ -26,10 +26,7 @@ pub(super) fn make(hierarchy: &Hierarchy, path: &str) -> Result<(), CgroupError>
             parent.write("cgroup.clone_children", "1")?;
         }
     }
-    directory
-        .make()
-        .map(drop)
-        .map_err(|errno| directory.failed(errno))
+    directory.make().map_err(|errno| directory.failed(errno))
 }
 
 /// Gives a group the processors and memory of the one above where it has none.

@@ -12,12 +12,13 @@ use crate::spec::{LinuxCpu, LinuxMemory, LinuxResources};
 
 const CONTROLLERS: &str = "cgroup.controllers";
 
-/// Makes a group's directory and the ones above it, with all controllers handed down.
-pub(super) fn make(root: &Hierarchy, path: &str) -> Result<OwnedFd, CgroupError> {
+/// Makes a group's directory and the ones above it, with all controllers handed down; `false` when it was there.
+pub(super) fn make(root: &Hierarchy, path: &str) -> Result<bool, CgroupError> {
     let directory = Directory::new(root, path);
-    match directory.make() {
-        Ok(_) if directory.read(CONTROLLERS)? == directory.at("").read(CONTROLLERS)? => {
-            return directory.open();
+    let made = directory.make();
+    match made {
+        Ok(made) if directory.read(CONTROLLERS)? == directory.at("").read(CONTROLLERS)? => {
+            return Ok(made);
         }
         Ok(_) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(directory.failed(errno)),
@@ -33,8 +34,8 @@ pub(super) fn make(root: &Hierarchy, path: &str) -> Result<OwnedFd, CgroupError>
         }
         hand_down(&level_directory)?;
     }
-    directory.make().map_err(|errno| directory.failed(errno))?;
-    directory.open()
+    let made_now = directory.make().map_err(|errno| directory.failed(errno))?;
+    Ok(made == Ok(true) || made_now)
 }
 
 /// Enables all controllers for the groups below. One that cannot be enabled is missed only by who asks for its limits.
