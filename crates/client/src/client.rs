@@ -1,8 +1,9 @@
 //! The client itself: its host, the API version in use, and idle connections.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
+use futures_core::future::BoxFuture;
 use http::Method;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -21,13 +22,21 @@ pub const MIN_API_MINOR: u16 = 24;
 /// Idle connections kept for reuse; more are closed.
 const IDLE_LIMIT: usize = 4;
 
+/// Starts a daemon when none listens at the host; called at most once.
+pub trait DaemonStarter: Send + Sync {
+    /// Returns when the daemon is ready; the error is what the user is told.
+    fn start(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
+}
+
 /// Settings of a [`Client`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ClientOptions {
     /// Extra headers of every request (`HttpHeaders` of `config.json`).
     pub headers: Vec<(String, String)>,
     /// A fixed API version such as `1.44` (`DOCKER_API_VERSION`); without it the newest common one is found.
     pub api_version: Option<String>,
+    /// Who starts a daemon if there is none.
+    pub starter: Option<Arc<dyn DaemonStarter>>,
 }
 
 /// A client of one daemon. Cheap until the first call: nothing is connected before.
@@ -37,6 +46,7 @@ pub struct Client {
     /// Minor API version of the requests.
     minor: AtomicU16,
     pinned: bool,
+    start_tried: AtomicBool,
     idle: Mutex<Vec<SendRequest<RequestBody>>>,
 }
 
@@ -55,6 +65,7 @@ impl Client {
             options,
             minor: AtomicU16::new(minor),
             pinned,
+            start_tried: AtomicBool::new(false),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -143,7 +154,7 @@ impl Client {
         &self,
         request: impl Fn() -> String,
     ) -> Result<SendRequest<RequestBody>> {
-        let socket = Socket::connect(&self.host, &request).await?;
+        let socket = self.socket(&request).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(socket))
                 .await
@@ -156,9 +167,20 @@ impl Client {
         Ok(sender)
     }
 
-    /// A bare socket for a hijacked call.
+    /// A bare socket; starts a daemon when there is none and the options say how.
     pub(crate) async fn socket(&self, request: impl Fn() -> String) -> Result<Socket> {
-        Socket::connect(&self.host, request).await
+        match (
+            Socket::connect(&self.host, &request).await,
+            &self.options.starter,
+        ) {
+            (Err(ClientError::Unreachable { .. }), Some(starter))
+                if !self.start_tried.swap(true, Ordering::Relaxed) =>
+            {
+                starter.start().await.map_err(ClientError::Configuration)?;
+                Socket::connect(&self.host, request).await
+            }
+            (result, _) => result,
+        }
     }
 }
 

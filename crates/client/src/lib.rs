@@ -18,7 +18,7 @@ mod socket;
 
 pub use answer::{Answer, ByteStream, JsonLines};
 pub use call::Call;
-pub use client::{Client, ClientOptions, MAX_API_MINOR, MIN_API_MINOR};
+pub use client::{Client, ClientOptions, DaemonStarter, MAX_API_MINOR, MIN_API_MINOR};
 pub use config::ConfigFile;
 pub use demux::{Demux, StreamKind};
 pub use endpoint::{Endpoint, EndpointChoice};

@@ -1,0 +1,119 @@
+//! `container update`: change limits and the restart policy of containers.
+
+use cais_types::api::{ContainerUpdateRequest, Resources};
+
+use crate::app::App;
+use crate::command::{Arguments, Command, Invocation};
+use crate::commands::each;
+use crate::container_spec::limit;
+use crate::error::{CliError, Result};
+use crate::flags::{Flag, flag};
+
+/// The verb.
+pub const COMMAND: Command = Command {
+    name: "update",
+    other_names: &[],
+    top: Some("update"),
+    about: "Change the configuration of one or more containers",
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    aliases: &["container update", "update"],
+    arguments: Arguments::AtLeast(1),
+    flags: &[FLAGS],
+    interspersed: true,
+    run: |app, call| Box::pin(run(app, call)),
+};
+
+const FLAGS: &[Flag] = &[
+    flag(
+        "blkio-weight",
+        "uint16",
+        "Relative block IO weight, 10 to 1000, or 0 to disable",
+    )
+    .default("0"),
+    flag(
+        "cpu-period",
+        "int",
+        "Period of the CPU quota in microseconds",
+    ),
+    flag("cpu-quota", "int", "CPU time per period in microseconds"),
+    flag(
+        "cpu-rt-period",
+        "int",
+        "Period of real-time CPU in microseconds",
+    ),
+    flag(
+        "cpu-rt-runtime",
+        "int",
+        "Real-time CPU per period in microseconds",
+    ),
+    flag("cpu-shares", "int", "Relative CPU weight").short('c'),
+    flag("cpus", "decimal", "Number of CPUs").check(limit::check_cpus),
+    flag("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
+    flag("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
+    flag("kernel-memory", "bytes", "Kernel memory limit").hidden(),
+    flag("memory", "bytes", "Memory limit").short('m'),
+    flag("memory-reservation", "bytes", "Soft memory limit"),
+    flag(
+        "memory-swap",
+        "bytes",
+        "Limit of memory and swap together, -1 for unlimited swap",
+    ),
+    flag(
+        "pids-limit",
+        "int",
+        "Limit the number of processes (-1 for unlimited)",
+    ),
+    flag(
+        "restart",
+        "string",
+        "Restart policy after the container exits",
+    ),
+];
+
+async fn run(app: &App, call: Invocation) -> Result {
+    let args = &call.args;
+    if !FLAGS.iter().any(|flag| args.changed(flag.long)) {
+        return Err(CliError::new(
+            "you must provide one or more flags when using this command",
+        ));
+    }
+    let restart_policy = match args.value("restart") {
+        Some(text) if !text.is_empty() => limit::restart_policy(text).map_err(CliError::new)?,
+        _ => Default::default(),
+    };
+    let request = ContainerUpdateRequest {
+        resources: Resources {
+            cpu_shares: args.int("cpu-shares", 0),
+            memory: args.bytes("memory"),
+            nano_cpus: args
+                .value("cpus")
+                .map_or(Ok(0), limit::nano_cpus)
+                .map_err(CliError::new)?,
+            blkio_weight: u16::try_from(args.int("blkio-weight", 0)).unwrap_or(0),
+            cpu_period: args.int("cpu-period", 0),
+            cpu_quota: args.int("cpu-quota", 0),
+            cpu_realtime_period: args.int("cpu-rt-period", 0),
+            cpu_realtime_runtime: args.int("cpu-rt-runtime", 0),
+            cpuset_cpus: args.string("cpuset-cpus"),
+            cpuset_mems: args.string("cpuset-mems"),
+            kernel_memory: args.bytes("kernel-memory"),
+            memory_reservation: args.bytes("memory-reservation"),
+            memory_swap: args.bytes("memory-swap"),
+            pids_limit: args
+                .changed("pids-limit")
+                .then(|| args.int("pids-limit", 0)),
+            ..Resources::default()
+        },
+        restart_policy,
+    };
+    let client = app.client()?;
+    let request = &request;
+    each(app, &args.positionals, |name| async move {
+        let answer = client.container_update(name, request).await?;
+        for warning in answer.warnings.unwrap_or_default() {
+            app.printer.err_line(&warning);
+        }
+        Ok(Some(name.to_owned()))
+    })
+    .await
+}

@@ -1,0 +1,97 @@
+//! What `inspect` verbs print: a JSON array of raw answers, or a template run on each.
+
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
+
+use super::json::{KeyOrder, ordered_value};
+use super::template::{Purpose, Template};
+
+/// The array of raw answers, indented by four blanks, in the daemon's own order.
+///
+/// # Errors
+/// An answer that is no JSON.
+pub fn array(answers: &[bytes::Bytes]) -> Result<String, String> {
+    let bad = |error: serde_json::Error| error.to_string();
+    let items: Vec<&RawValue> = answers
+        .iter()
+        .map(|raw| serde_json::from_slice(raw))
+        .collect::<Result<_, _>>()
+        .map_err(bad)?;
+    if items.is_empty() {
+        return Ok("[]\n".into());
+    }
+    let values: Vec<Json> = items
+        .iter()
+        .map(|raw| serde_json::from_str(raw.get()))
+        .collect::<Result<_, _>>()
+        .map_err(bad)?;
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    serde::Serialize::serialize(&values, &mut serializer).map_err(bad)?;
+    text.push(b'\n');
+    String::from_utf8(text).map_err(|error| error.to_string())
+}
+
+/// One line per answer by a template; `json` is `{{json .}}`.
+///
+/// # Errors
+/// Docker's text for a bad template or a missing key.
+pub fn templated(answers: &[bytes::Bytes], format: &str) -> Result<String, String> {
+    let source = if format == "json" {
+        "{{json .}}"
+    } else {
+        format
+    };
+    // Tells a syntax error before anything is asked of the daemon's answers.
+    Template::parse(source, Purpose::Values, KeyOrder::default(), false)?;
+    let mut text = String::new();
+    for raw in answers {
+        let json: Json = serde_json::from_slice(raw).map_err(|error| error.to_string())?;
+        let (value, order) = ordered_value(&json);
+        let template = Template::parse(source, Purpose::Values, order, false)?;
+        let line = template
+            .run(&value, |key| format!("map has no entry for key {key:?}"))
+            .map_err(|error| format!("template parsing error: {error}"))?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Vec<bytes::Bytes> {
+        vec![bytes::Bytes::from_static(
+            br#"{"Id":"a","State":{"Status":"running","Pid":7,"Error":"a<b"},"Args":[]}"#,
+        )]
+    }
+
+    #[test]
+    fn json_keeps_the_order_of_the_answer() {
+        assert_eq!(
+            templated(&answer(), "{{json .State}}").unwrap(),
+            "{\"Status\":\"running\",\"Pid\":7,\"Error\":\"a<b\"}\n"
+        );
+        assert_eq!(
+            templated(&answer(), "{{.State.Pid}} {{.Id | upper}}").unwrap(),
+            "7 A\n"
+        );
+        let text = array(&answer()).unwrap();
+        assert!(
+            text.starts_with("[\n    {\n        \"Id\": \"a\",\n        \"State\": {\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("        \"Args\": []\n    }\n]\n"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_place() {
+        assert_eq!(
+            templated(&answer(), "{{.State.Foo}}").unwrap_err(),
+            "template parsing error: template: :1:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\""
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! JSON for templates. gotmpl keeps maps sorted, but `{{json .X}}` of an answer has to print fields as the daemon sent them.
+//! So each map made here is remembered by its address together with the order of its keys.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use gotmpl::Value;
+use serde_json::Value as Json;
+
+/// Key orders of maps, by the address of the map. The maps live as long as the root value they belong to.
+#[derive(Clone, Debug, Default)]
+pub struct KeyOrder(HashMap<usize, Arc<[Arc<str>]>>);
+
+/// A template value of a JSON document, and the order of its keys.
+pub fn ordered_value(json: &Json) -> (Value, KeyOrder) {
+    let mut order = KeyOrder::default();
+    let value = convert(json, &mut order);
+    (value, order)
+}
+
+fn convert(json: &Json, order: &mut KeyOrder) -> Value {
+    match json {
+        Json::Null => Value::Nil,
+        Json::Bool(truth) => Value::Bool(*truth),
+        Json::Number(number) => number
+            .as_i64()
+            .map(Value::Int)
+            .or_else(|| number.as_u64().map(Value::Uint))
+            .unwrap_or_else(|| Value::Float(number.as_f64().unwrap_or(0.0))),
+        Json::String(text) => Value::String(text.as_str().into()),
+        Json::Array(items) => Value::List(items.iter().map(|item| convert(item, order)).collect()),
+        Json::Object(fields) => {
+            let keys: Arc<[Arc<str>]> = fields.keys().map(|key| key.as_str().into()).collect();
+            let map: BTreeMap<Arc<str>, Value> = keys
+                .iter()
+                .zip(fields.values())
+                .map(|(key, value)| (key.clone(), convert(value, order)))
+                .collect();
+            let map = Arc::new(map);
+            order.0.insert(Arc::as_ptr(&map) as usize, keys);
+            Value::Map(map)
+        }
+    }
+}
+
+/// The JSON text of a template value; `<`, `>` and `&` are escaped for rows of listings, as Go does it there.
+pub fn write(value: &Value, order: &KeyOrder, escape: bool, out: &mut String) {
+    match value {
+        Value::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
+        Value::Int(number) => out.push_str(&number.to_string()),
+        Value::Uint(number) => out.push_str(&number.to_string()),
+        Value::Float(number) => out.push_str(&Json::from(*number).to_string()),
+        Value::String(text) => write_text(text, escape, out),
+        Value::List(items) => {
+            out.push('[');
+            for (number, item) in items.iter().enumerate() {
+                if number > 0 {
+                    out.push(',');
+                }
+                write(item, order, escape, out);
+            }
+            out.push(']');
+        }
+        Value::Map(map) => {
+            out.push('{');
+            let sorted: Vec<Arc<str>>;
+            let keys: &[Arc<str>] = match order.0.get(&(Arc::as_ptr(map) as usize)) {
+                Some(keys) => keys,
+                None => {
+                    sorted = map.keys().cloned().collect();
+                    &sorted
+                }
+            };
+            let fields = keys.iter().filter_map(|key| Some((key, map.get(key)?)));
+            for (number, (key, value)) in fields.enumerate() {
+                if number > 0 {
+                    out.push(',');
+                }
+                write_text(key, escape, out);
+                out.push(':');
+                write(value, order, escape, out);
+            }
+            out.push('}');
+        }
+        _ => out.push_str("null"),
+    }
+}
+
+fn write_text(text: &str, escape: bool, out: &mut String) {
+    let quoted = Json::from(text).to_string();
+    for letter in quoted.chars() {
+        match letter {
+            '<' | '>' | '&' if escape => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            '\u{7f}' => out.push('\u{7f}'),
+            letter => out.push(letter),
+        }
+    }
+}

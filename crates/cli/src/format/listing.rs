@@ -1,0 +1,171 @@
+//! Listings: one template run per row, as a table with headers or line by line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gotmpl::Value;
+
+use super::template::{Purpose, Template};
+use crate::app::App;
+use crate::error::{CliError, Result};
+use crate::table::align;
+
+/// A field of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its name in templates: `ID`.
+    pub name: &'static str,
+    /// Its header: `CONTAINER ID`.
+    pub header: &'static str,
+    /// Whether `{{json .}}` shows it.
+    pub in_json: bool,
+}
+
+impl Column {
+    /// A field that `{{json .}}` shows.
+    pub const fn new(name: &'static str, header: &'static str) -> Self {
+        Self {
+            name,
+            header,
+            in_json: true,
+        }
+    }
+}
+
+/// Values of one row, by column name.
+pub type Row = BTreeMap<&'static str, Value>;
+
+/// How a verb lists things.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing {
+    /// Every field a template may name.
+    pub columns: &'static [Column],
+    /// The template behind `table`.
+    pub table: &'static str,
+    /// The template of `--quiet`.
+    pub quiet: &'static str,
+    /// Go's name of the row type in errors: `*formatter.ContainerContext`.
+    pub go_type: &'static str,
+}
+
+impl Listing {
+    /// The template for a format the user gave; empty means the table.
+    pub fn template<'a>(&self, format: &'a str, quiet: bool) -> std::borrow::Cow<'a, str> {
+        match format {
+            "" | "table" if quiet => self.quiet.into(),
+            "" | "table" => format!("table {}", self.table).into(),
+            "json" => "{{json .}}".into(),
+            other => other.replace("\\t", "\t").replace("\\n", "\n").into(),
+        }
+    }
+
+    /// Whether a template names a field, so that rows know what they have to compute.
+    pub fn uses(&self, template: &str, field: &str) -> bool {
+        template.contains(&format!(".{field}")) || template.contains("json .")
+    }
+
+    /// Prints rows by a template of [`Listing::template`].
+    ///
+    /// # Errors
+    /// A template that does not parse, or names what is not there; exit code 1, or 64 for a template that cannot be
+    /// parsed, both with Docker's text.
+    pub fn print(&self, app: &App, template: &str, rows: Vec<Row>) -> Result<()> {
+        app.printer
+            .out(&self.render(template, rows).map_err(CliError::new)?);
+        Ok(())
+    }
+
+    /// [`Listing::print`] as text.
+    ///
+    /// # Errors
+    /// Docker's text for a bad template.
+    pub fn render(&self, template: &str, rows: Vec<Row>) -> std::result::Result<String, String> {
+        let (table, source) = match template.strip_prefix("table") {
+            Some(rest) => (true, rest.trim()),
+            None => (false, template),
+        };
+        let parse = |purpose| Template::parse(source, purpose, Default::default(), true);
+        let values = parse(Purpose::Values)?;
+        let unknown = |key: &str| format!("can't evaluate field {key} in type {}", self.go_type);
+        let failed = |error| format!("failed to execute template: {error}");
+        let mut text = String::new();
+        if table {
+            let headers = self
+                .columns
+                .iter()
+                .map(|column| (column.name, Value::String(column.header.into())));
+            let line = parse(Purpose::Headers)?.run(&self.value(headers.collect()), unknown);
+            text.push_str(&line.map_err(failed)?);
+            text.push('\n');
+        }
+        for row in rows {
+            text.push_str(&values.run(&self.value(row), unknown).map_err(failed)?);
+            text.push('\n');
+        }
+        Ok(if table { align(&text) } else { text })
+    }
+
+    fn value(&self, row: Row) -> Value {
+        let map: BTreeMap<Arc<str>, Value> = row
+            .into_iter()
+            .map(|(name, value)| (Arc::from(name), value))
+            .collect();
+        Value::Map(Arc::new(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THINGS: Listing = Listing {
+        columns: &[Column::new("ID", "THING ID"), Column::new("Ports", "PORTS")],
+        table: "{{.ID}}\t{{.Ports}}",
+        quiet: "{{.ID}}",
+        go_type: "*formatter.ThingContext",
+    };
+
+    fn rows() -> Vec<Row> {
+        vec![Row::from([
+            ("ID", Value::from("a".to_owned())),
+            ("Ports", Value::from("80->80/tcp".to_owned())),
+        ])]
+    }
+
+    fn render(format: &str) -> std::result::Result<String, String> {
+        THINGS.render(&THINGS.template(format, false), rows())
+    }
+
+    #[test]
+    fn formats() {
+        assert_eq!(
+            render("").unwrap(),
+            "THING ID   PORTS\na          80->80/tcp\n"
+        );
+        assert_eq!(render("table {{.Ports}}").unwrap(), "PORTS\n80->80/tcp\n");
+        assert_eq!(
+            render("table {{upper .ID}}\\t{{.ID}}").unwrap(),
+            "THING ID   THING ID\nA          a\n"
+        );
+        assert_eq!(render("{{.ID}}:{{truncate .Ports 2}}").unwrap(), "a:80\n");
+        assert_eq!(
+            render("json").unwrap(),
+            "{\"ID\":\"a\",\"Ports\":\"80-\\u003e80/tcp\"}\n"
+        );
+        assert_eq!(THINGS.template("", true), "{{.ID}}");
+    }
+
+    #[test]
+    fn errors_are_dockers() {
+        assert_eq!(
+            render("{{.Foo}}").unwrap_err(),
+            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type \
+             *formatter.ThingContext"
+        );
+        let error = render("{{.ID").unwrap_err();
+        assert!(
+            error.starts_with("template parsing error: template: :1: unclosed action"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! `--format`: Go templates with Docker's functions, tables, and JSON. A listing verb describes its columns and gives its
+//! rows ([`Listing`]); an inspecting verb gives raw answers ([`inspect`]).
+
+mod json;
+mod listing;
+mod template;
+
+pub mod inspect;
+
+pub use json::ordered_value;
+pub use listing::{Column, Listing, Row};
+pub use template::{Purpose, Template};
