@@ -39,7 +39,13 @@ pub fn close_from(first: u32) -> io::Result<()> {
 /// Ignores the signals that a terminal or an administrator sends to end a program: SIGHUP, SIGINT, SIGQUIT, SIGTERM, and
 /// SIGPIPE. A program started from here must set them back.
 pub fn ignore_end_signals() {
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGPIPE,
+    ] {
         // SAFETY: ignoring a signal installs no handler.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

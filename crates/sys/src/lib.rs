@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod capability;
 pub mod heap;
 pub mod inherit;
+pub mod launch;
 pub mod netlink;
 pub mod netns;
 pub mod pidfd;

@@ -10,6 +10,7 @@ mod detach;
 mod entry;
 pub mod exit;
 pub mod json_file;
+mod launch;
 pub mod protocol;
 mod requests;
 pub mod runner;
@@ -20,6 +21,7 @@ pub mod wire;
 
 pub use client::frame_header;
 pub use entry::serve;
+pub use launch::{Launched, launch};
 
 #[cfg(test)]
 mod tests;
