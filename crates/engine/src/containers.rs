@@ -1,0 +1,290 @@
+//! The handles that the composition root gives to the API: thin, one line per duty.
+
+use std::sync::Arc;
+
+use cais_runtime::monitor::protocol::Request;
+use cais_types::Result;
+use cais_types::api::query::{
+    AttachQuery, ContainerListQuery, Filters, LogsQuery, RemoveQuery, StopQuery, TtySize,
+    WaitCondition,
+};
+use cais_types::api::{
+    ContainerCreateRequest, ContainerCreateResponse, ContainerInspect, ContainerPruneResponse,
+    ContainerSummary, ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse,
+    ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest, FilesystemChange,
+};
+use futures_core::future::BoxFuture;
+
+use crate::house::{House, blocking};
+use crate::services::listing;
+use crate::{
+    Changed, Hijack, Logs, attach, create, exec, inspect, pause, remove, rename, replay, start,
+    stop, update, wait,
+};
+
+/// `/containers` of the Engine API, except exec.
+#[derive(Clone)]
+pub struct Containers {
+    house: Arc<House>,
+}
+
+impl Containers {
+    /// Over an engine's parts.
+    pub fn new(house: Arc<House>) -> Self {
+        Self { house }
+    }
+
+    /// See [`listing::list`].
+    ///
+    /// # Errors
+    /// Unknown filters.
+    pub async fn list(&self, query: ContainerListQuery) -> Result<Vec<ContainerSummary>> {
+        listing::list(&self.house, query).await
+    }
+
+    /// See [`listing::prune`].
+    ///
+    /// # Errors
+    /// Unknown filters.
+    pub async fn prune(&self, filters: Filters) -> Result<ContainerPruneResponse> {
+        let query = RemoveQuery {
+            volumes: true,
+            ..RemoveQuery::default()
+        };
+        listing::prune(&self.house, filters, async |id: &str| {
+            self.remove(id, query).await
+        })
+        .await
+    }
+
+    /// See [`create::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create(
+        &self,
+        name: Option<String>,
+        request: ContainerCreateRequest,
+    ) -> Result<ContainerCreateResponse> {
+        let house = Arc::clone(&self.house);
+        blocking(move || create::create(&house, name.as_deref(), request)).await
+    }
+
+    /// See [`inspect::inspect`].
+    ///
+    /// # Errors
+    /// `No such container: x`.
+    pub async fn inspect(&self, name: &str, size: bool) -> Result<ContainerInspect> {
+        inspect::inspect(&self.house, &self.house.store.find(name)?, size).await
+    }
+
+    /// See [`start::start`]. The detach keys of a start are those of the attach that goes with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start(&self, name: &str, _detach_keys: Option<String>) -> Result<Changed> {
+        start::start(&self.house, &self.house.store.find(name)?).await
+    }
+
+    /// See [`stop::stop`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stop(&self, name: &str, query: StopQuery) -> Result<Changed> {
+        stop::stop(&self.house, &self.house.store.find(name)?, &query).await
+    }
+
+    /// See [`stop::restart`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn restart(&self, name: &str, query: StopQuery) -> Result<()> {
+        stop::restart(&self.house, &self.house.store.find(name)?, &query).await
+    }
+
+    /// See [`stop::kill`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn kill(&self, name: &str, signal: Option<String>) -> Result<()> {
+        stop::kill(
+            &self.house,
+            &self.house.store.find(name)?,
+            name,
+            signal.as_deref(),
+        )
+        .await
+    }
+
+    /// See [`pause::pause`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pause(&self, name: &str) -> Result<()> {
+        pause::pause(&self.house, &self.house.store.find(name)?).await
+    }
+
+    /// See [`pause::unpause`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn unpause(&self, name: &str) -> Result<()> {
+        pause::unpause(&self.house, &self.house.store.find(name)?).await
+    }
+
+    /// See [`rename::rename`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rename(&self, name: &str, new_name: &str) -> Result<()> {
+        rename::rename(&self.house, &self.house.store.find(name)?, new_name).await
+    }
+
+    /// Changes the size of the terminal.
+    ///
+    /// # Errors
+    /// `container ID is not running`.
+    pub async fn resize(&self, name: &str, size: TtySize) -> Result<()> {
+        let container = self.house.store.find(name)?;
+        let request = Request::Resize {
+            exec_id: None,
+            rows: size.height,
+            columns: size.width,
+        };
+        container.monitor()?.request(request, None).await?;
+        let extra = [
+            ("height", size.height.to_string()),
+            ("width", size.width.to_string()),
+        ];
+        self.house
+            .events
+            .container(&container.record(), "resize", &extra);
+        Ok(())
+    }
+
+    /// See [`update::update`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn update(
+        &self,
+        name: &str,
+        request: ContainerUpdateRequest,
+    ) -> Result<ContainerUpdateResponse> {
+        update::update(&self.house, &self.house.store.find(name)?, request).await
+    }
+
+    /// See [`remove::remove`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remove(&self, name: &str, query: RemoveQuery) -> Result<()> {
+        remove::remove(&self.house, &self.house.store.find(name)?, query).await
+    }
+
+    /// Checks the name at once; the inner future ends when the condition holds.
+    ///
+    /// # Errors
+    /// `No such container: x`.
+    #[expect(clippy::unused_async, reason = "the API's traits are async throughout")]
+    pub async fn wait(
+        &self,
+        name: &str,
+        condition: WaitCondition,
+    ) -> Result<BoxFuture<'static, Result<ContainerWaitResponse>>> {
+        Ok(wait::wait(&self.house.store.find(name)?, condition))
+    }
+
+    /// What the container changed in its file system; `None` for nothing.
+    ///
+    /// # Errors
+    /// Those of the images room.
+    pub async fn changes(&self, name: &str) -> Result<Option<Vec<FilesystemChange>>> {
+        let (house, record) = (
+            Arc::clone(&self.house),
+            self.house.store.find(name)?.record(),
+        );
+        let changes =
+            blocking(move || house.ports.rootfs.changes(&record.id, &record.image)).await?;
+        Ok((!changes.is_empty()).then_some(changes))
+    }
+
+    /// See [`replay::logs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn logs(&self, name: &str, query: LogsQuery) -> Result<Logs> {
+        let house = Arc::clone(&self.house);
+        let container = self.house.store.find(name)?;
+        blocking(move || replay::logs(&house, &container, &query)).await
+    }
+
+    /// See [`attach::attach`].
+    ///
+    /// # Errors
+    /// As there.
+    #[expect(clippy::unused_async, reason = "the API's traits are async throughout")]
+    pub async fn attach(&self, name: &str, query: AttachQuery) -> Result<Hijack> {
+        attach::attach(&self.house, &self.house.store.find(name)?, &query)
+    }
+}
+
+/// `/containers/{id}/exec` and `/exec` of the Engine API.
+#[derive(Clone)]
+pub struct Execs {
+    house: Arc<House>,
+}
+
+impl Execs {
+    /// Over an engine's parts.
+    pub fn new(house: Arc<House>) -> Self {
+        Self { house }
+    }
+
+    /// See [`exec::create`].
+    ///
+    /// # Errors
+    /// As there.
+    #[expect(clippy::unused_async, reason = "the API's traits are async throughout")]
+    pub async fn create(
+        &self,
+        container: &str,
+        request: ExecCreateRequest,
+    ) -> Result<ExecCreateResponse> {
+        let container = self.house.store.find(container)?;
+        exec::create(&self.house, &container, request)
+    }
+
+    /// See [`exec::start_attached`].
+    ///
+    /// # Errors
+    /// As there.
+    #[expect(clippy::unused_async, reason = "the API's traits are async throughout")]
+    pub async fn start_attached(&self, id: &str, request: ExecStartRequest) -> Result<Hijack> {
+        exec::start_attached(&self.house, id, &request)
+    }
+
+    /// See [`exec::start_detached`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_detached(&self, id: &str) -> Result<()> {
+        exec::start_detached(&self.house, id).await
+    }
+
+    /// See [`exec::inspect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn inspect(&self, id: &str) -> Result<ExecInspect> {
+        exec::inspect(&self.house, id).await
+    }
+
+    /// See [`exec::resize`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resize(&self, id: &str, size: TtySize) -> Result<()> {
+        exec::resize(&self.house, id, size).await
+    }
+}

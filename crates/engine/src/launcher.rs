@@ -1,0 +1,14 @@
+//! Starting a monitor process, behind a trait so that tests put a thread in its place.
+
+use std::os::fd::OwnedFd;
+
+use cais_types::{ContainerId, Result};
+
+/// Starts monitors; filled by the composition root with the runtime's launcher.
+pub trait Launcher: Send + Sync {
+    /// Starts a monitor and answers the engine's end of its launch socket (a connected stream socket). Blocks for as long
+    /// as spawning a process takes.
+    fn launch(&self, container: &ContainerId) -> Result<OwnedFd>;
+    /// Makes sure that the child process of an ended monitor does not stay a zombie; called after the connection closed.
+    fn ended(&self, container: &ContainerId);
+}

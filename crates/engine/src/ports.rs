@@ -1,0 +1,120 @@
+//! What the engine needs from the rooms below: small blocking traits, filled by the composition root. Calls that may take
+//! more than a few hundred microseconds are made from `spawn_blocking`.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use cais_types::api::{ContainerConfig, EndpointSettings, FilesystemChange, PortBinding};
+use cais_types::{ContainerId, Digest, NetworkId, Result};
+
+/// An image as `create` needs it.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// Digest of the image configuration: Docker's image id.
+    pub id: Digest,
+    /// The `config` part of the image: Env, Cmd, Entrypoint, User, Volumes, ...
+    pub config: ContainerConfig,
+    /// `linux`.
+    pub os: String,
+    /// `amd64`, ...
+    pub architecture: String,
+}
+
+/// The directories of an overlay mount. `lower` is ordered from the topmost layer down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayDirs {
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// Images and the read/write layers of containers on top of them.
+pub trait RootfsStore: Send + Sync {
+    /// Finds an image by reference, id or unique id prefix. Not found: `No such image: NAME`.
+    fn resolve(&self, image: &str) -> Result<ResolvedImage>;
+    /// Makes the read/write layer of a container. The topmost lower layer holds the files and mount points that every
+    /// container gets (`/.dockerenv`, `/etc/hosts`, `/dev/console`, `/proc`, ...), so that they never show in a diff.
+    fn create(&self, container: &ContainerId, image: &Digest) -> Result<()>;
+    /// The directories to mount for a container made by [`RootfsStore::create`].
+    fn dirs(&self, container: &ContainerId, image: &Digest) -> Result<OverlayDirs>;
+    /// Removes the read/write layer; a missing one is no error.
+    fn remove(&self, container: &ContainerId) -> Result<()>;
+    /// Bytes in the read/write layer and bytes of all layers together.
+    fn usage(&self, container: &ContainerId, image: &Digest) -> Result<(u64, u64)>;
+    /// What the read/write layer changed against the image, in path order.
+    fn changes(&self, container: &ContainerId, image: &Digest) -> Result<Vec<FilesystemChange>>;
+    /// Removes every read/write layer that is not in `known`; called once at start.
+    fn retain(&self, known: &[ContainerId]) -> Result<()>;
+}
+
+/// Named volumes.
+pub trait VolumeStore: Send + Sync {
+    /// Makes a volume if it is missing and marks it used by the container. `name: None` makes an anonymous one with a
+    /// 64-digit random name. Answers its name and its directory on the host.
+    fn acquire(
+        &self,
+        name: Option<&str>,
+        driver: &str,
+        container: &ContainerId,
+    ) -> Result<(String, PathBuf)>;
+    /// Fills an empty volume from a directory of the image (contents, owner, mode, xattrs); a volume that has been
+    /// used before, or is not empty, is left alone. `source` is an open directory of the container's root.
+    fn copy_up(&self, name: &str, source: OwnedFd) -> Result<()>;
+    /// Ends the use by a container; with `remove_anonymous` its anonymous volumes go as well.
+    fn release(&self, container: &ContainerId, remove_anonymous: bool) -> Result<()>;
+}
+
+/// A port a container wants to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRequest {
+    /// `80/tcp`.
+    pub container_port: String,
+    /// Host addresses and ports wanted; an empty HostPort means any free one, `8000-8010` any free one of a range.
+    pub bindings: Vec<PortBinding>,
+}
+
+/// Everything a network sandbox is made from.
+#[derive(Clone, Debug)]
+pub struct SandboxRequest {
+    pub container: ContainerId,
+    /// The container's name, for messages.
+    pub name: String,
+    /// Networks by name or id, and what the user asked of each endpoint. Empty means `none`: a sandbox with `lo` only.
+    pub endpoints: BTreeMap<String, EndpointSettings>,
+    pub ports: Vec<PortRequest>,
+    /// Sysctls below `net.` that must be set inside.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A ready network sandbox: the namespace lives as long as somebody holds its descriptor or a process is in it.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub netns: OwnedFd,
+    /// By network name, filled in (addresses, gateway, MAC, ids).
+    pub endpoints: BTreeMap<String, EndpointSettings>,
+    /// What is published where, as `NetworkSettings.Ports` shows it: unpublished exposed ports are not in here.
+    pub ports: BTreeMap<String, Vec<PortBinding>>,
+}
+
+/// Networks, as far as running a container goes.
+pub trait SandboxStore: Send + Sync {
+    /// Finds a network; not found: `network NAME not found`.
+    fn find(&self, network: &str) -> Result<(NetworkId, String)>;
+    /// Makes the namespace with its interfaces, addresses, routes and published ports: all of it or nothing.
+    fn open(&self, request: &SandboxRequest) -> Result<Sandbox>;
+    /// Releases addresses, ports and interfaces of a container; a missing sandbox is no error.
+    fn close(&self, container: &ContainerId) -> Result<()>;
+    /// Keeps the sandboxes of these running containers and releases all others; called once at start.
+    fn retain(&self, running: &[ContainerId]) -> Result<()>;
+    /// The text of `/etc/resolv.conf` for a container on these networks.
+    fn resolv_conf(
+        &self,
+        networks: &[String],
+        dns: &[String],
+        search: &[String],
+        options: &[String],
+    ) -> Result<String>;
+    /// The address that `host-gateway` stands for.
+    fn host_gateway(&self) -> Option<std::net::IpAddr>;
+}

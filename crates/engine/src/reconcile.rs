@@ -1,0 +1,197 @@
+//! The start of the daemon: the records say what should be, monitors and the kernel say what is. Running containers are
+//! taken over, ended ones settled, and what nobody owns is removed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use cais_runtime::monitor::protocol::{Answer, Request, Status as MonitorStatus};
+use cais_types::{ContainerId, Result};
+
+use crate::container::Container;
+use crate::exit::{self, AfterExit};
+use crate::house::{House, blocking};
+use crate::monitor::{MonitorClient, MonitorReader};
+use crate::restart::Policy;
+use crate::state::Status;
+use crate::{exec, health, remove, start};
+
+/// Brings records and facts together. The API may answer readers meanwhile.
+///
+/// # Errors
+/// Those of cleaning up, in the rooms below.
+pub async fn reconcile(house: &Arc<House>) -> Result<()> {
+    let mut adopting = tokio::task::JoinSet::new();
+    for container in house.store.all() {
+        let house = Arc::clone(house);
+        adopting.spawn(async move { adopt_or_settle(&house, &container).await });
+    }
+    while let Some(result) = adopting.join_next().await {
+        if let Err(error) = result {
+            tracing::error!(%error, "taking over a container");
+        }
+    }
+    clean(house).await?;
+    start_at_boot(house).await;
+    Ok(())
+}
+
+/// Whatever the record says, a monitor that listens is the truth.
+async fn adopt_or_settle(house: &Arc<House>, container: &Arc<Container>) {
+    let _operation = container.operation.lock().await;
+    if let Some((client, reader, status)) = reach(house, container).await {
+        take_over(house, container, client, reader, &status);
+        return;
+    }
+    let record = container.record();
+    match record.state.status {
+        Status::Running | Status::Paused => {
+            let exit = exit::recover(house, container).await;
+            exit::settle(house, container, exit, AfterExit::Policy).await;
+        }
+        Status::Restarting => exit::schedule(house, container, &record),
+        Status::Removing => {
+            if let Err(error) = remove::discard(house, container, false).await {
+                tracing::warn!(id = %container.id, %error, "going on with a removal");
+            }
+        }
+        // It ended, or never ran: a container that should vanish at its end does so now.
+        Status::Exited | Status::Dead | Status::Created => {
+            let ran = record.state.started_at != crate::state::NEVER;
+            if ran
+                && record.auto_remove()
+                && let Err(error) = remove::discard(house, container, true).await
+            {
+                tracing::warn!(id = %container.id, %error, "removing an ended container");
+            }
+        }
+    }
+}
+
+async fn reach(
+    house: &House,
+    container: &Container,
+) -> Option<(Arc<MonitorClient>, MonitorReader, MonitorStatus)> {
+    let path = house.socket(&container.id);
+    let (client, mut reader) = MonitorClient::connect(&path).await.ok()?;
+    let asked = client.post(Request::Status, None).await.ok()?;
+    // Nobody listens yet, so the answer is read here; news before it are in the status as well.
+    let mut answer = std::pin::pin!(asked.wait());
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => break answer.ok()?,
+            news = reader.next() => {
+                news?;
+            }
+        }
+    };
+    match answer {
+        Answer::Status(status) if status.init.is_some() => Some((client, reader, status)),
+        _ => None,
+    }
+}
+
+fn take_over(
+    house: &Arc<House>,
+    container: &Arc<Container>,
+    client: Arc<MonitorClient>,
+    reader: MonitorReader,
+    status: &MonitorStatus,
+) {
+    container.session().monitor = Some(Arc::clone(&client));
+    exec::adopt(house, &container.id, status);
+    let record = container.record();
+    if let Some(init) = status.init
+        && !record.state.status.has_process()
+    {
+        // The daemon died between the start and its record.
+        let started = house.store.change(container, |record| {
+            record
+                .state
+                .started(init.pid, init.start_time, crate::time::now());
+            record.health = health::initial(&record.config);
+        });
+        if let Err(error) = started {
+            tracing::error!(id = %container.id, %error, "cannot write the record");
+        }
+    }
+    container.life.send_modify(|life| life.running = true);
+    exit::supervise(house, container, client, reader);
+    if container.record().state.status == Status::Running {
+        health::watch(house, container);
+    }
+}
+
+/// Removes what belongs to no container.
+async fn clean(house: &Arc<House>) -> Result<()> {
+    let house = Arc::clone(house);
+    blocking(move || {
+        let all = house.store.all();
+        let known: Vec<ContainerId> = all.iter().map(|container| container.id).collect();
+        let running: Vec<ContainerId> = all
+            .iter()
+            .filter(|container| container.record().state.status.has_process())
+            .map(|container| container.id)
+            .collect();
+        remove_strangers(&house, &known);
+        house.ports.sandboxes.retain(&running)?;
+        house.ports.rootfs.retain(&known)
+    })
+    .await
+}
+
+fn remove_strangers(house: &House, known: &[ContainerId]) {
+    let ids: HashSet<String> = known.iter().map(ToString::to_string).collect();
+    let directory = house.config.data_root.join("containers");
+    for entry in std::fs::read_dir(&directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(id) = name.parse::<ContainerId>() else {
+            continue;
+        };
+        if ids.contains(&name) {
+            continue;
+        }
+        // A container whose record is gone, and perhaps still something of it in the kernel.
+        let cgroup = house.cgroup(&id, "");
+        if let Err(error) = house.ports.kernel.clear(&cgroup, None) {
+            tracing::warn!(%id, %error, "clearing a cgroup that nobody owns");
+        }
+        let shared_memory = house.shm(&id);
+        let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+        while rustix::mount::unmount(&shared_memory, flags).is_ok() {}
+        let _ = std::fs::remove_file(house.socket(&id));
+        remove::delete_files(house, &id);
+    }
+}
+
+/// Starts containers whose policy wants them up, as Docker does when its daemon starts.
+async fn start_at_boot(house: &Arc<House>) {
+    let mut starting = tokio::task::JoinSet::new();
+    for container in house.store.all() {
+        let record = container.record();
+        let wish = &record.host_config.restart_policy;
+        let ran = record.state.started_at != crate::state::NEVER;
+        let wanted = record.state.status == Status::Exited
+            && ran
+            && Policy::parse(&wish.name, wish.maximum_retry_count).is_ok_and(|policy| {
+                policy.restarts(
+                    record.state.exit_code,
+                    record.state.stopped_by_user,
+                    record.restart_count,
+                )
+            });
+        if wanted {
+            let house = Arc::clone(house);
+            starting.spawn(async move {
+                if let Err(error) = start::start(&house, &container).await {
+                    tracing::warn!(id = %container.id, %error, "starting a container at boot");
+                }
+            });
+        }
+    }
+    while starting.join_next().await.is_some() {}
+}
