@@ -72,6 +72,10 @@ impl Store {
             let found = model.images.get(image);
             let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
             let chain = found.top();
+            if model.containers.contains_key(container) {
+                let text = format!("container {container} has a read/write layer already");
+                return Err(ImageError::Conflict(text));
+            }
             model.containers.insert(*container, chain);
             chain
         };
