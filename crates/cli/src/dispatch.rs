@@ -19,6 +19,8 @@ const BAD_FLAG: i32 = 125;
 enum Target {
     Verb(&'static Command, Invocation),
     Text(String),
+    /// Usage of an incomplete call: to standard error, exit code 0.
+    Incomplete(String),
 }
 
 /// Runs the words.
@@ -53,6 +55,10 @@ pub(crate) fn run(argv: Vec<OsString>, spawn: Option<SpawnCommand>) -> i32 {
     match find(program, &globals) {
         Ok(Target::Text(text)) => {
             Printer.out(&text);
+            0
+        }
+        Ok(Target::Incomplete(text)) => {
+            Printer.err(&text);
             0
         }
         Ok(Target::Verb(command, call)) => {
@@ -113,7 +119,12 @@ fn find(program: &str, globals: &Parsed) -> Result<Target, CliError> {
         }
     }
     let Some((word, rest)) = words.split_first() else {
-        return Ok(Target::Text(help::top(program)));
+        let text = help::top(program);
+        return Ok(if want_help {
+            Target::Text(text)
+        } else {
+            Target::Incomplete(text)
+        });
     };
     if let Some(command) = find_top(word) {
         return call(
@@ -153,7 +164,12 @@ fn in_group(
         .split_first()
         .filter(|(word, _)| *word != "--help" && *word != "-h")
     else {
-        return Ok(Target::Text(help::group(program, group)));
+        let text = help::group(program, group);
+        return Ok(if want_help || !words.is_empty() {
+            Target::Text(text)
+        } else {
+            Target::Incomplete(text)
+        });
     };
     if word.starts_with('-') {
         let error = flags::parse(&[], std::slice::from_ref(word), true)

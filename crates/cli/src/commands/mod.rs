@@ -79,5 +79,5 @@ pub fn check_filter(text: &str) -> std::result::Result<(), String> {
     if text.is_empty() || text.contains('=') {
         return Ok(());
     }
-    Err("invalid argument format: bad format of filter (expected name=value)".to_owned())
+    Err("bad format of filter (expected name=value)".to_owned())
 }

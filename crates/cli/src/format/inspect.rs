@@ -44,12 +44,13 @@ pub fn templated(answers: &[bytes::Bytes], format: &str) -> Result<String, Strin
         format
     };
     // Tells a syntax error before anything is asked of the daemon's answers.
-    Template::parse(source, Purpose::Values, KeyOrder::default(), false)?;
+    let bad = |error: String| format!("template parsing error: {error}");
+    Template::parse(source, Purpose::Values, KeyOrder::default(), false).map_err(bad)?;
     let mut text = String::new();
     for raw in answers {
         let json: Json = serde_json::from_slice(raw).map_err(|error| error.to_string())?;
         let (value, order) = ordered_value(&json);
-        let template = Template::parse(source, Purpose::Values, order, false)?;
+        let template = Template::parse(source, Purpose::Values, order, false).map_err(bad)?;
         let line = template
             .run(&value, |key| format!("map has no entry for key {key:?}"))
             .map_err(|error| format!("template parsing error: {error}"))?;

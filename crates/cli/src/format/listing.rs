@@ -59,9 +59,9 @@ impl Listing {
         }
     }
 
-    /// Whether a template names a field, so that rows know what they have to compute.
-    pub fn uses(&self, template: &str, field: &str) -> bool {
-        template.contains(&format!(".{field}")) || template.contains("json .")
+    /// Whether a format the user gave names a field, so that rows know what they have to compute.
+    pub fn uses(&self, format: &str, field: &str) -> bool {
+        format.contains(&format!(".{field}")) || format.contains("json .}")
     }
 
     /// Prints rows by a template of [`Listing::template`].
@@ -85,7 +85,8 @@ impl Listing {
             None => (false, template),
         };
         let parse = |purpose| Template::parse(source, purpose, Default::default(), true);
-        let values = parse(Purpose::Values)?;
+        let values =
+            parse(Purpose::Values).map_err(|error| format!("failed to parse template: {error}"))?;
         let unknown = |key: &str| format!("can't evaluate field {key} in type {}", self.go_type);
         let failed = |error| format!("failed to execute template: {error}");
         let mut text = String::new();
@@ -162,9 +163,13 @@ mod tests {
             "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type \
              *formatter.ThingContext"
         );
+        assert_eq!(
+            render("{{nofunc .ID}}").unwrap_err(),
+            "failed to parse template: template: :1: function \"nofunc\" not defined"
+        );
         let error = render("{{.ID").unwrap_err();
         assert!(
-            error.starts_with("template parsing error: template: :1: unclosed action"),
+            error.starts_with("failed to parse template: template: :1: unclosed action"),
             "{error}"
         );
     }

@@ -27,7 +27,7 @@ impl Template {
     /// Parses a template. `order` tells `json` how maps were ordered; `escape` makes it escape as Go does in listings.
     ///
     /// # Errors
-    /// `template parsing error: ...`.
+    /// Go's text, from `template: ` on.
     pub fn parse(
         source: &str,
         purpose: Purpose,
@@ -38,9 +38,13 @@ impl Template {
         for (name, function) in functions(purpose, order, escape) {
             template = template.func(name, move |args: &[Value]| function(args));
         }
-        let template = template
-            .parse(source)
-            .map_err(|error| format!("template parsing error: {}", located(&error)))?;
+        let template = template.parse(source).map_err(|error| located(&error))?;
+        // gotmpl finds an unknown function only when it comes to it; Go finds it while parsing.
+        if let Err(error @ TemplateError::UndefinedFunction(_)) =
+            template.execute_to_string(&Value::Nil)
+        {
+            return Err(located(&error));
+        }
         Ok(Self {
             source: source.to_owned(),
             template,
@@ -76,7 +80,15 @@ impl Template {
         let start = self.source[..at]
             .rfind(|c| !chain(c))
             .map_or(0, |before| before + 1);
-        (at, self.source[start..at + needle.len()].to_owned())
+        let rest = at + needle.len();
+        let end = self.source[rest..]
+            .find(|c| !chain(c))
+            .map_or(self.source.len(), |more| rest + more);
+        let expression = &self.source[start..end];
+        (
+            start + expression.rfind('.').unwrap_or(0),
+            expression.to_owned(),
+        )
     }
 }
 

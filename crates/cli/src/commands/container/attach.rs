@@ -44,17 +44,17 @@ async fn run(app: &App, call: Invocation) -> Result {
     let state = &container.state;
     if !state.running {
         return Err(CliError::new(
-            "cannot attach to a stopped container, start it first",
+            "You cannot attach to a stopped container, start it first",
         ));
     }
     if state.paused {
         return Err(CliError::new(
-            "cannot attach to a paused container, unpause it first",
+            "You cannot attach to a paused container, unpause it first",
         ));
     }
     if state.restarting {
         return Err(CliError::new(
-            "cannot attach to a restarting container, wait until it is running",
+            "You cannot attach to a restarting container, wait until it is running",
         ));
     }
     let config = &container.config;
@@ -87,7 +87,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     };
     let main = Box::pin(async {
         match join_terminal(app, client, Resized::Container(id), stream, joining).await? {
-            Ended::Detached => Ok(0),
+            Ended::Detached => Err(CliError::new("read escape sequence")),
             Ended::Closed => exit_code(waiting).await,
         }
     });

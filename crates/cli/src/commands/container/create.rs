@@ -1,7 +1,10 @@
 //! `container create`: make a new container; and what `run` shares with it.
 
+use std::str::FromStr as _;
+
 use cais_client::{Client, ClientError};
 use cais_types::api::ContainerCreateResponse;
+use cais_types::reference::{AnyReference, Reference, ReferenceError};
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
@@ -50,6 +53,7 @@ pub async fn create(
     quiet: bool,
 ) -> Result<ContainerCreateResponse> {
     let cidfile = IdFile::check(&spec.cidfile)?;
+    AnyReference::from_str(&spec.request.config.image).map_err(invalid)?;
     let some =
         |text: &'static str, value: &String| (!value.is_empty()).then(|| (text, value.clone()));
     let name = some("name", &spec.name).map(|(_, value)| value);
@@ -61,7 +65,8 @@ pub async fn create(
     let created = match attempt().await {
         Err(error) if spec.pull == "missing" && is_missing_image(&error) => {
             if !quiet {
-                let image = with_tag(&spec.request.config.image);
+                let image: Reference = spec.request.config.image.parse().map_err(invalid)?;
+                let image = image.with_default_tag().familiar();
                 app.printer
                     .err_line(&format!("Unable to find image '{image}' locally"));
             }
@@ -78,17 +83,19 @@ pub async fn create(
 }
 
 fn is_missing_image(error: &ClientError) -> bool {
-    error.is_not_found()
-        && error
-            .daemon_message()
-            .is_some_and(|message| message.contains("No such image"))
+    const TEXTS: [&str; 2] = ["No such image", "does not match the specified platform"];
+    let message = error.daemon_message().unwrap_or_default();
+    error.is_not_found() && TEXTS.iter().any(|text| message.contains(text))
 }
 
 async fn pull(app: &App, client: &Client, spec: &Spec, quiet: bool) -> Result<()> {
-    let image = with_tag(&spec.request.config.image);
-    let (name, tag) = split_tag(&image);
+    let image: Reference = spec.request.config.image.parse().map_err(invalid)?;
+    let image = image.with_default_tag();
+    let tag = image.digest().or(image.tag()).unwrap_or_default();
     let platform = (!spec.platform.is_empty()).then_some(spec.platform.as_str());
-    let messages = client.image_pull(name, tag, platform, None).await?;
+    let messages = client
+        .image_pull(&image.familiar_name(), tag, platform, None)
+        .await?;
     let target = if quiet {
         progress::Target::Quiet
     } else {
@@ -97,22 +104,8 @@ async fn pull(app: &App, client: &Client, spec: &Spec, quiet: bool) -> Result<()
     progress::show(messages, target, app.printer).await
 }
 
-/// Name, and tag or digest.
-fn split_tag(image: &str) -> (&str, &str) {
-    if let Some((name, digest)) = image.split_once('@') {
-        return (name, digest);
-    }
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (image, ""),
-    }
-}
-
-fn with_tag(image: &str) -> String {
-    match split_tag(image) {
-        (name, "") => format!("{name}:latest"),
-        _ => image.to_owned(),
-    }
+fn invalid(error: ReferenceError) -> CliError {
+    CliError::new(error.to_string())
 }
 
 /// The file that gets the id: it must not be there before.
@@ -137,18 +130,5 @@ impl<'a> IdFile<'a> {
                 "failed to write the container ID to the file: {error}"
             ))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_and_digests_are_found_behind_ports() {
-        assert_eq!(with_tag("busybox"), "busybox:latest");
-        assert_eq!(with_tag("host:5000/a"), "host:5000/a:latest");
-        assert_eq!(split_tag("host:5000/a:1"), ("host:5000/a", "1"));
-        assert_eq!(split_tag("a@sha256:0"), ("a", "sha256:0"));
     }
 }

@@ -99,7 +99,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         detach: (tty && stdin).then_some(sequence),
     };
     if join_terminal(app, client, Resized::Exec(&id), stream, joining).await? == Ended::Detached {
-        return Ok(0);
+        return Err(CliError::new("read escape sequence"));
     }
     let ended = client.exec_inspect(&id).await?;
     Ok(i32::try_from(ended.exit_code.unwrap_or(0)).unwrap_or(1))

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
-use crate::format::{Column, Listing, Row};
+use crate::format::{Column, Listing, Row, ordered_value};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -63,6 +63,7 @@ const LISTING: Listing = Listing {
         Column::new("Command", "COMMAND"),
         Column::new("CreatedAt", "CREATED AT"),
         Column::new("RunningFor", "CREATED"),
+        Column::new("Platform", "PLATFORM"),
         Column::new("Ports", "PORTS"),
         Column::new("State", "STATE"),
         Column::new("Status", "STATUS"),
@@ -96,7 +97,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         None => &app.config().ps_format,
     };
     let mut template = LISTING.template(format, quiet).into_owned();
-    let size = args.switch("size") || (args.changed("format") && LISTING.uses(&template, "Size"));
+    let size = args.switch("size") || (args.changed("format") && LISTING.uses(format, "Size"));
     if args.switch("size") && matches!(format, "" | "table") && !quiet {
         template.push_str("\t{{.Size}}");
     }
@@ -179,6 +180,7 @@ fn row(container: &ContainerSummary, now: Timestamp, shorten: bool, with_size: b
         ("Command", text(format!("{command:?}"))),
         ("CreatedAt", text(local_time(container.created))),
         ("RunningFor", text(format!("{} ago", human_duration(age)))),
+        ("Platform", platform(container)),
         ("Ports", text(ports(&container.ports))),
         ("State", text(container.state.clone())),
         ("Status", text(container.status.clone())),
@@ -209,6 +211,15 @@ fn image(container: &ContainerSummary, shorten: bool) -> String {
         return first(id, 12);
     }
     container.image.clone()
+}
+
+/// The platform of the image, where the daemon tells it.
+fn platform(container: &ContainerSummary) -> Value {
+    let descriptor = container.image_manifest_descriptor.as_ref();
+    match descriptor.and_then(|descriptor| serde_json::to_value(descriptor).ok()) {
+        Some(json) => ordered_value(json.get("platform").unwrap_or(&serde_json::Value::Null)).0,
+        None => Value::Nil,
+    }
 }
 
 fn size(container: &ContainerSummary) -> String {

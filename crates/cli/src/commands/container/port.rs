@@ -40,7 +40,10 @@ async fn run(app: &App, call: Invocation) -> Result {
     if let Some(wanted) = call.args.positionals.get(1) {
         let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
         if port.parse::<u16>().is_err() {
-            return Err(CliError::new(format!("Error: invalid port ({port})")));
+            let cause = format!("strconv.ParseUint: parsing {port:?}: invalid syntax");
+            return Err(CliError::new(format!(
+                "Error: invalid port ({port}): {cause}"
+            )));
         }
         let key = format!("{port}/{protocol}");
         let Some(bindings) = ports
@@ -49,7 +52,7 @@ async fn run(app: &App, call: Invocation) -> Result {
             .filter(|list| !list.is_empty())
         else {
             return Err(CliError::new(format!(
-                "no public port '{wanted}' published for {name}"
+                "Error: No public port '{wanted}' published for {name}"
             )));
         };
         for binding in bindings {

@@ -1,0 +1,8 @@
+//! The command line as a process against a fake daemon: requests, streams, exit codes and texts.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod errors;
+mod fake;
+mod run;
+mod streams;
