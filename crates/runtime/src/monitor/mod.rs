@@ -11,6 +11,7 @@ mod entry;
 pub mod exit;
 pub mod json_file;
 mod launch;
+pub mod overlay;
 pub mod protocol;
 mod requests;
 pub mod runner;
