@@ -1,0 +1,97 @@
+//! Linux bridges of networks: made, found again, removed.
+
+use ipnet::IpNet;
+
+use crate::error::NetworkError;
+use crate::netlink::link::{self, Mac, PortMode};
+use crate::netlink::{Messages, Socket, route};
+use crate::sysctl;
+
+/// A bridge as it must be.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    /// Interface name.
+    pub name: String,
+    /// The host's address on it.
+    pub address: IpNet,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Whether the host may send from loopback addresses over it, for ports published there.
+    pub route_localnet: bool,
+}
+
+/// Makes the bridge, or brings one that is there into shape; answers its interface number.
+pub fn ensure(socket: &Socket, bridge: &Bridge) -> Result<u32, NetworkError> {
+    let task = "bridge";
+    let find = || link::find(socket, &bridge.name).map_err(NetworkError::during(task));
+    let mut found = find()?;
+    if found.is_none() {
+        let mut batch = Messages::new();
+        link::add_bridge(&mut batch, &bridge.name, random_mac()?, bridge.mtu);
+        socket.run(&mut batch).map_err(NetworkError::during(task))?;
+        found = find()?;
+    }
+    let name = &bridge.name;
+    let link = found.ok_or_else(|| NetworkError::NotFound(name.clone()))?;
+    settings(bridge).map_err(NetworkError::during("bridge settings"))?;
+    let addresses = route::addresses(socket).map_err(NetworkError::during(task))?;
+    let mut batch = Messages::new();
+    if !addresses.contains(&(link.index, bridge.address)) {
+        route::add_address(&mut batch, link.index, bridge.address);
+    }
+    link::up(&mut batch, link.index);
+    socket
+        .run(&mut batch)
+        .map_err(NetworkError::during("bridge address"))?;
+    Ok(link.index)
+}
+
+/// No router advertisements from containers (CVE-2020-13401), and no IPv6 where the network has none.
+fn settings(bridge: &Bridge) -> std::io::Result<()> {
+    let name = &bridge.name;
+    sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    if bridge.route_localnet {
+        sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+    }
+    Ok(())
+}
+
+/// How a bridge must treat the port of a container. Where br_netfilter is on, bridged frames pass the IP hooks: the
+/// firewall's rules keep neighbours apart, and a frame translated to a container is bridged to its port, even back to
+/// where it came from. Where it is off, bridged frames see no rule, and translated packets are routed.
+pub fn port_mode(icc: bool, publishes: bool) -> PortMode {
+    if icc && !publishes {
+        return PortMode::default();
+    }
+    let filtered = sysctl::get("bridge/bridge-nf-call-iptables").is_ok_and(|on| on == "1");
+    PortMode {
+        hairpin: filtered && publishes,
+        isolated: !filtered && !icc,
+    }
+}
+
+/// Removes a bridge; a missing one is no error.
+pub fn remove(socket: &Socket, name: &str) -> Result<(), NetworkError> {
+    let mut batch = Messages::new();
+    link::delete(&mut batch, name);
+    match socket.run(&mut batch) {
+        Err(error) if error.is(rustix::io::Errno::NODEV) => Ok(()),
+        other => other.map_err(NetworkError::during("bridge removal")),
+    }
+}
+
+/// A random Ethernet address of the locally administered kind.
+pub fn random_mac() -> Result<Mac, NetworkError> {
+    let mut mac: Mac = random()?;
+    mac[0] = mac[0] & 0xfc | 0x02;
+    Ok(mac)
+}
+
+/// Random bytes.
+pub fn random<const N: usize>() -> Result<[u8; N], NetworkError> {
+    let mut bytes = [0; N];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(NetworkError::during("random bytes"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,129 @@
+//! What can go wrong with networks, in Docker's words.
+
+use std::net::IpAddr;
+
+use cais_state::StateError;
+use cais_types::{Error, ErrorClass};
+
+use crate::netlink::NetlinkError;
+
+/// A failure of this room.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// No network of this name or id.
+    #[error("network {0} not found")]
+    NotFound(String),
+    /// The name is taken.
+    #[error("network with name {0} already exists")]
+    Exists(String),
+    /// Containers are on it.
+    #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
+    InUse {
+        /// The network's name.
+        name: String,
+        /// `name:"..." id:"..."` of each.
+        endpoints: String,
+    },
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not built.
+    #[error("{0}")]
+    Unsupported(String),
+    /// May not be done.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Every address of the subnet is used.
+    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    NoAddress {
+        /// The network's name.
+        name: String,
+        /// The network's id.
+        id: String,
+    },
+    /// The wanted address belongs to another endpoint.
+    #[error("Address already in use")]
+    AddressInUse,
+    /// Every subnet of the pools overlaps one that is used.
+    #[error("all predefined address pools have been fully subnetted")]
+    NoSubnet,
+    /// Another container publishes this port.
+    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    PortAllocated {
+        /// Host address.
+        address: IpAddr,
+        /// Host port.
+        port: u16,
+    },
+    /// Another program holds this port, or the address is not this host's.
+    #[error("failed to bind host port {address}:{port}/{protocol}: {reason}")]
+    PortBind {
+        /// Host address.
+        address: IpAddr,
+        /// Host port.
+        port: u16,
+        /// `tcp`, ...
+        protocol: &'static str,
+        /// The errno in words.
+        reason: String,
+    },
+    /// No port of the range is free.
+    #[error("Bind for {address} failed: all ports are allocated")]
+    NoPort {
+        /// Host address.
+        address: IpAddr,
+    },
+    /// A port of a container cannot be published.
+    #[error(
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {name} ({id}): {source}"
+    )]
+    Publish {
+        /// The container's name.
+        name: String,
+        /// The endpoint's id.
+        id: String,
+        /// Why.
+        #[source]
+        source: Box<NetworkError>,
+    },
+    /// The kernel refused.
+    #[error("failed to set up container networking: {task}: {source}")]
+    Kernel {
+        /// What was being done.
+        task: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: NetlinkError,
+    },
+    /// The database refused.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl NetworkError {
+    /// What kind of failure it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::Exists(_) => ErrorClass::Conflict,
+            Self::InUse { .. } | Self::Forbidden(_) => ErrorClass::Forbidden,
+            Self::Invalid(_) => ErrorClass::Invalid,
+            Self::Unsupported(_) => ErrorClass::Unsupported,
+            _ => ErrorClass::Internal,
+        }
+    }
+
+    /// Names the task that an error of the kernel interrupted.
+    pub(crate) fn during<E: Into<NetlinkError>>(task: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Kernel {
+            task,
+            source: source.into(),
+        }
+    }
+}
+
+impl From<NetworkError> for Error {
+    fn from(error: NetworkError) -> Self {
+        Error::new(error.class(), error.to_string()).with_source(error)
+    }
+}

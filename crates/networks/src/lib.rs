@@ -1,0 +1,22 @@
+//! Networks: addresses, bridges, sandboxes, published ports and the firewall rules behind them. Blocking, without helper
+//! processes. Knows container ids, but nothing of containers or images.
+
+mod bridge;
+mod config;
+mod error;
+pub mod files;
+pub mod firewall;
+pub mod ipam;
+pub mod netlink;
+pub mod nft;
+pub mod ports;
+mod store;
+mod sysctl;
+pub mod wire;
+
+pub use config::Config;
+pub use error::NetworkError;
+pub use store::{
+    BridgeRecord, Driver, Endpoint, EndpointRecord, EndpointRequest, NetworkRecord, NetworkRequest,
+    NetworkState, PortBinding, PortRequest, Sandbox, SandboxRecord, SandboxRequest, Store,
+};

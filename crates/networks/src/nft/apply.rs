@@ -1,0 +1,115 @@
+//! Brings rule sets and changes into the kernel, each in one transaction.
+
+use crate::netlink::{Attributes, DUMP, Messages, NetlinkError, Socket};
+
+use super::encode;
+use super::ruleset::{Element, Family, RuleSet};
+
+/// A change of the elements of a set of an existing table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Elements that come in.
+    Add {
+        /// The set's name.
+        set: &'static str,
+        /// What comes in.
+        elements: Vec<Element>,
+    },
+    /// Elements that go out; one that is not there fails the transaction.
+    Remove {
+        /// The set's name.
+        set: &'static str,
+        /// What goes out.
+        elements: Vec<Element>,
+    },
+}
+
+fn commit(socket: &Socket, mut batch: Messages) -> Result<(), NetlinkError> {
+    let last = batch.len() - 1;
+    encode::end(&mut batch);
+    socket.run_acknowledged(&mut batch, last)
+}
+
+/// Puts a rule set in the place of the table of its name, or makes the table. Packets see the old rules or the new ones.
+pub fn replace(socket: &Socket, rules: &RuleSet) -> Result<(), NetlinkError> {
+    let mut batch = Messages::new();
+    encode::begin(&mut batch);
+    encode::table(&mut batch, rules.family, &rules.table);
+    encode::drop_table(&mut batch, rules.family, &rules.table);
+    encode::rule_set(&mut batch, rules);
+    commit(socket, batch)
+}
+
+/// Makes changes to the sets of a table.
+pub fn apply(
+    socket: &Socket,
+    family: Family,
+    table: &str,
+    changes: &[Change],
+) -> Result<(), NetlinkError> {
+    let mut batch = Messages::new();
+    encode::begin(&mut batch);
+    for change in changes {
+        let (set, elements, add) = match change {
+            Change::Add { set, elements } => (set, elements, true),
+            Change::Remove { set, elements } => (set, elements, false),
+        };
+        encode::elements(&mut batch, (family, table), set, elements, add);
+    }
+    if batch.len() == 1 {
+        return Ok(());
+    }
+    commit(socket, batch)
+}
+
+/// Removes a table with everything in it; a missing one is no error.
+pub fn delete_table(socket: &Socket, family: Family, table: &str) -> Result<(), NetlinkError> {
+    let mut batch = Messages::new();
+    encode::begin(&mut batch);
+    encode::table(&mut batch, family, table);
+    encode::drop_table(&mut batch, family, table);
+    commit(socket, batch)
+}
+
+/// Whether there is a table of this name.
+pub fn has_table(socket: &Socket, family: Family, table: &str) -> Result<bool, NetlinkError> {
+    let mut batch = Messages::new();
+    batch
+        .begin(encode::kind(encode::GETTABLE), 0, &encode::header(family))
+        .put_str(1, table);
+    match socket.get(&mut batch, |_| Some(())) {
+        Err(error) if error.is(rustix::io::Errno::NOENT) => Ok(false),
+        other => other.map(|found| found.is_some()),
+    }
+}
+
+/// The base chains of other tables that drop forwarded packets by policy, as `table chain`: no accept of ours can save a
+/// packet from them.
+pub fn dropping_forward_chains(
+    socket: &Socket,
+    family: Family,
+    own: &str,
+) -> Result<Vec<String>, NetlinkError> {
+    let mut batch = Messages::new();
+    batch.begin(
+        encode::kind(encode::GETCHAIN),
+        DUMP,
+        &encode::header(family),
+    );
+    let mut found = Vec::new();
+    socket.dump(&mut batch, |message| {
+        if message.kind == encode::kind(encode::NEWCHAIN) {
+            let attributes = Attributes::new(message.body, 4);
+            found.extend(dropping(attributes, own));
+        }
+    })?;
+    Ok(found)
+}
+
+fn dropping(chain: Attributes<'_>, own: &str) -> Option<String> {
+    let table = chain.text(1).filter(|table| *table != own)?;
+    let hook = chain.nested(4)?;
+    let forwards = hook.be32(1) == Some(2);
+    let drops = chain.be32(5) == Some(0);
+    (forwards && drops).then(|| format!("{table} {}", chain.text(3).unwrap_or_default()))
+}

@@ -1,0 +1,167 @@
+//! The networks of one daemon. One lock over what is allocated; the kernel is asked outside of it where that takes long.
+
+mod networks;
+mod records;
+mod sandboxes;
+mod start;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cais_state::Db;
+use cais_types::{ContainerId, NetworkId};
+
+use crate::config::Config;
+use crate::error::NetworkError;
+use crate::files::Resolvers;
+use crate::firewall;
+use crate::ipam::Addresses;
+use crate::netlink::Socket;
+use crate::nft;
+
+pub use networks::{NetworkRequest, NetworkState};
+pub use records::{BridgeRecord, Driver, EndpointRecord, NetworkRecord, SandboxRecord};
+pub use sandboxes::{Endpoint, EndpointRequest, PortBinding, PortRequest, Sandbox, SandboxRequest};
+
+/// The networks of a daemon, and the sandboxes on them.
+#[derive(Debug)]
+pub struct Store {
+    config: Config,
+    db: Arc<Db>,
+    state: Mutex<State>,
+    first_index: u32,
+    veth_number: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    networks: BTreeMap<NetworkId, Network>,
+    sandboxes: HashMap<ContainerId, Held>,
+    /// Where the search for a free host port goes on.
+    port_hint: u16,
+}
+
+#[derive(Debug)]
+struct Network {
+    record: NetworkRecord,
+    addresses: Option<Addresses>,
+    /// Interface number of the bridge.
+    interface: u32,
+}
+
+#[derive(Debug)]
+struct Held {
+    record: SandboxRecord,
+    /// Bound sockets that keep the host ports ours.
+    sockets: Vec<OwnedFd>,
+}
+
+impl State {
+    fn find(&self, name: &str) -> Result<&Network, NetworkError> {
+        let networks = || self.networks.values();
+        if let Some(found) = networks().find(|network| network.record.name == name) {
+            return Ok(found);
+        }
+        let missing = || NetworkError::NotFound(name.to_owned());
+        if name.is_empty() {
+            return Err(missing());
+        }
+        let mut found =
+            networks().filter(|network| network.record.id.to_string().starts_with(name));
+        let first = found.next().ok_or_else(missing)?;
+        match found.count() {
+            0 => Ok(first),
+            more => Err(NetworkError::Invalid(format!(
+                "network {name} is ambiguous ({} matches found based on ID prefix)",
+                more + 1
+            ))),
+        }
+    }
+
+    fn rule_set(&self, table: &str) -> nft::RuleSet {
+        let bridges: Vec<_> = self
+            .networks
+            .values()
+            .filter_map(|network| {
+                Some(
+                    network
+                        .record
+                        .bridge
+                        .as_ref()?
+                        .rules(network.record.internal),
+                )
+            })
+            .collect();
+        let ports: Vec<_> = self
+            .sandboxes
+            .values()
+            .flat_map(|held| held.record.rules())
+            .collect();
+        firewall::rule_set(table, &bridges, &ports)
+    }
+}
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds a network by name, id or unique id prefix.
+    pub fn find(&self, network: &str) -> Result<(NetworkId, String), NetworkError> {
+        let state = self.lock();
+        let found = state.find(network)?;
+        Ok((found.record.id, found.record.name.clone()))
+    }
+
+    /// The text of `/etc/resolv.conf` for a container on these networks. Empty lists stand for the daemon's defaults.
+    pub fn resolv_conf(
+        &self,
+        networks: &[String],
+        dns: &[String],
+        search: &[String],
+        options: &[String],
+    ) -> Result<String, NetworkError> {
+        let or = |asked: &[String], default: &[String]| {
+            let list = if asked.is_empty() { default } else { asked };
+            list.to_vec()
+        };
+        let mut resolvers = Resolvers::of_host();
+        if !networks.iter().any(|network| network == "host") {
+            resolvers = resolvers.without_loopback();
+        }
+        let config = &self.config;
+        let resolvers = resolvers.with(
+            &or(dns, &config.dns),
+            &or(search, &config.dns_search),
+            &or(options, &config.dns_options),
+        );
+        Ok(resolvers.text())
+    }
+
+    /// The address that `host-gateway` stands for.
+    pub fn host_gateway(&self) -> Option<IpAddr> {
+        if self.config.host_gateway.is_some() {
+            return self.config.host_gateway;
+        }
+        let state = self.lock();
+        let bridge = state.find("bridge").ok()?.record.bridge.as_ref()?;
+        Some(bridge.gateway.into())
+    }
+
+    /// The rule set as it should be in the kernel now.
+    pub fn rule_set(&self) -> nft::RuleSet {
+        self.lock().rule_set(&self.config.table)
+    }
+
+    fn replace_rules(&self, state: &State) -> Result<(), NetworkError> {
+        if !self.config.firewall {
+            return Ok(());
+        }
+        let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
+        nft::replace(&socket, &state.rule_set(&self.config.table))
+            .map_err(NetworkError::during("firewall rules"))
+    }
+}

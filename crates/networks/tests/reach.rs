@@ -1,0 +1,170 @@
+//! Who reaches what.
+
+use crate::host::{
+    HOST, NEIGHBOUR, bridge_netfilter, inside, on_host, output, request, serve, serve_udp, talk,
+    talk_udp,
+};
+
+#[test]
+fn the_outside_sees_the_host_and_published_ports_only() {
+    on_host(|host| {
+        let store = host.store();
+        let ports = [
+            ("80/tcp", "", "8080"),
+            ("80/tcp", "127.0.0.1", "8081"),
+            ("53/udp", "", "5300"),
+        ];
+        let web = store.open(&request(1, &ports)).unwrap();
+        serve(&web.netns, "0.0.0.0", 80);
+        serve(&web.netns, "0.0.0.0", 81);
+        serve_udp(&web.netns, 53);
+        serve(&host.neighbour, "0.0.0.0", 7000);
+
+        let outbound = inside(&web.netns, || talk(&format!("{NEIGHBOUR}:7000")).unwrap());
+        assert_eq!(
+            outbound, HOST,
+            "outbound traffic leaves under the host's address"
+        );
+
+        inside(&host.neighbour, || {
+            assert_eq!(
+                talk(&format!("{HOST}:8080")).unwrap(),
+                NEIGHBOUR,
+                "published, client seen"
+            );
+            assert_eq!(talk_udp(&format!("{HOST}:5300")).unwrap(), NEIGHBOUR);
+            assert!(
+                talk(&format!("{HOST}:8081")).is_err(),
+                "published on loopback only"
+            );
+            output("ip", &["route", "add", "10.88.0.0/24", "via", HOST]);
+            assert!(
+                talk("10.88.0.2:81").is_err(),
+                "unpublished, routed through the host"
+            );
+            assert!(
+                talk("10.88.0.2:80").is_err(),
+                "published, but routed around its port"
+            );
+            std::fs::write("/proc/sys/net/ipv4/conf/wire0/route_localnet", "1").unwrap();
+            output("ip", &["addr", "del", "127.0.0.1/8", "dev", "lo"]);
+            output(
+                "ip",
+                &[
+                    "route",
+                    "add",
+                    "127.0.0.1/32",
+                    "via",
+                    HOST,
+                    "src",
+                    NEIGHBOUR,
+                ],
+            );
+            assert!(
+                talk("127.0.0.1:8081").is_err(),
+                "loopback of the host, from its link"
+            );
+        });
+    });
+}
+
+#[test]
+fn the_host_reaches_published_ports_without_a_proxy() {
+    on_host(|host| {
+        let store = host.store();
+        let ports = [("80/tcp", "", "8080"), ("80/tcp", "127.0.0.1", "8081")];
+        let web = store.open(&request(1, &ports)).unwrap();
+        serve(&web.netns, "0.0.0.0", 80);
+        serve(&web.netns, "0.0.0.0", 81);
+        assert_eq!(talk("127.0.0.1:8080").unwrap(), "10.88.0.1");
+        assert_eq!(talk("127.0.0.1:8081").unwrap(), "10.88.0.1");
+        assert_eq!(talk("127.0.0.9:8080").unwrap(), "10.88.0.1");
+        assert_eq!(talk(&format!("{HOST}:8080")).unwrap(), HOST);
+        assert!(talk(&format!("{HOST}:8081")).is_err());
+        assert_eq!(talk("10.88.0.2:81").unwrap(), "10.88.0.1");
+    });
+}
+
+fn published_between_containers(filtered: bool) {
+    on_host(move |host| {
+        bridge_netfilter(filtered);
+        let store = host.store();
+        let web = store.open(&request(1, &[("80/tcp", "", "8080")])).unwrap();
+        let other = store.open(&request(2, &[])).unwrap();
+        serve(&web.netns, "0.0.0.0", 80);
+        for space in [&web.netns, &other.netns] {
+            for address in [HOST, "10.88.0.1"] {
+                let address = format!("{address}:8080");
+                assert_eq!(inside(space, || talk(&address).unwrap()), "10.88.0.1");
+            }
+        }
+        assert_eq!(
+            inside(&other.netns, || talk("10.88.0.2:80").unwrap()),
+            "10.88.0.3"
+        );
+    });
+}
+
+#[test]
+fn containers_reach_themselves_and_each_other_through_published_ports() {
+    published_between_containers(false);
+}
+
+#[test]
+fn containers_reach_published_ports_with_bridge_netfilter() {
+    published_between_containers(true);
+}
+
+fn without_icc(filtered: bool) {
+    on_host(move |host| {
+        bridge_netfilter(filtered);
+        let mut config = host.config();
+        config.icc = false;
+        let store = host.store_with(config);
+        let web = store.open(&request(1, &[("80/tcp", "", "8080")])).unwrap();
+        let other = store.open(&request(2, &[])).unwrap();
+        serve(&web.netns, "0.0.0.0", 80);
+        inside(&other.netns, || {
+            assert!(talk("10.88.0.2:80").is_err());
+            assert_eq!(talk(&format!("{HOST}:8080")).unwrap(), "10.88.0.1");
+        });
+    });
+}
+
+#[test]
+fn without_icc_neighbours_meet_at_published_ports_only() {
+    without_icc(false);
+}
+
+#[test]
+fn without_icc_neighbours_meet_at_published_ports_only_with_bridge_netfilter() {
+    without_icc(true);
+}
+
+#[test]
+fn a_container_cannot_reach_the_hosts_loopback() {
+    on_host(|host| {
+        let store = host.store();
+        let own = cais_sys::netns::current().unwrap();
+        serve(&own, "127.0.0.1", 9000);
+        let one = store.open(&request(1, &[])).unwrap();
+        inside(&one.netns, || {
+            std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
+            output("ip", &["addr", "del", "127.0.0.1/8", "dev", "lo"]);
+            output(
+                "ip",
+                &[
+                    "route",
+                    "add",
+                    "127.0.0.1/32",
+                    "via",
+                    "10.88.0.1",
+                    "src",
+                    "10.88.0.2",
+                ],
+            );
+            assert!(talk("127.0.0.1:9000").is_err());
+        });
+        assert_eq!(talk("127.0.0.1:9000").unwrap(), "127.0.0.1");
+    });
+}
