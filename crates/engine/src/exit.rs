@@ -70,7 +70,6 @@ async fn ended(
     exit: Option<Exit>,
 ) {
     let _operation = container.operation.lock().await;
-    house.ports.launcher.ended(&container.id);
     let after = {
         let mut session = container.session();
         let current = session
@@ -85,11 +84,17 @@ async fn ended(
         session.stop_watching();
         std::mem::take(&mut session.after_exit)
     };
+    let (place, id) = (Arc::clone(house), container.id);
+    let reaped = tokio::task::spawn_blocking(move || place.ports.launcher.ended(&id));
     let exit = match exit {
         Some(exit) => exit,
         None => recover(house, container).await,
     };
     settle(house, container, exit, after).await;
+    // Before the next start, which would be taken for this one.
+    if let Err(error) = reaped.await {
+        tracing::error!(%id, %error, "reaping a monitor");
+    }
 }
 
 /// The exit of a container whose monitor is gone: from its record on disk, or, without one, after making sure that

@@ -9,6 +9,7 @@ pub trait Launcher: Send + Sync {
     /// Starts a monitor and answers the engine's end of its launch socket (a connected stream socket). Blocks for as long
     /// as spawning a process takes.
     fn launch(&self, container: &ContainerId) -> Result<OwnedFd>;
-    /// Makes sure that the child process of an ended monitor does not stay a zombie; called after the connection closed.
+    /// Makes sure that the child process of an ended monitor does not stay a zombie. Called after the connection closed and
+    /// never while a newer monitor of the container runs; may block until the process has ended. Unknown ones are fine.
     fn ended(&self, container: &ContainerId);
 }

@@ -11,6 +11,7 @@ use crate::container::Container;
 use crate::exit::{self, AfterExit};
 use crate::house::{House, blocking};
 use crate::monitor::{MonitorClient, MonitorReader};
+use crate::record::Record;
 use crate::restart::Policy;
 use crate::state::Status;
 use crate::{exec, health, remove, start};
@@ -168,23 +169,19 @@ fn remove_strangers(house: &House, known: &[ContainerId]) {
     }
 }
 
-/// Starts containers whose policy wants them up, as Docker does when its daemon starts.
+/// Starts containers whose policy wants them up, as Docker does when its daemon starts; those that join namespaces of
+/// others come second.
 async fn start_at_boot(house: &Arc<House>) {
-    let mut starting = tokio::task::JoinSet::new();
-    for container in house.store.all() {
-        let record = container.record();
-        let wish = &record.host_config.restart_policy;
-        let ran = record.state.started_at != crate::state::NEVER;
-        let wanted = record.state.status == Status::Exited
-            && ran
-            && Policy::parse(&wish.name, wish.maximum_retry_count).is_ok_and(|policy| {
-                policy.restarts(
-                    record.state.exit_code,
-                    record.state.stopped_by_user,
-                    record.restart_count,
-                )
-            });
-        if wanted {
+    let wanted = house
+        .store
+        .all()
+        .into_iter()
+        .filter(|container| is_wanted(&container.record()));
+    let (joining, alone): (Vec<_>, Vec<_>) =
+        wanted.partition(|container| joins_another(&container.record()));
+    for group in [alone, joining] {
+        let mut starting = tokio::task::JoinSet::new();
+        for container in group {
             let house = Arc::clone(house);
             starting.spawn(async move {
                 if let Err(error) = start::start(&house, &container).await {
@@ -192,6 +189,23 @@ async fn start_at_boot(house: &Arc<House>) {
                 }
             });
         }
+        while starting.join_next().await.is_some() {}
     }
-    while starting.join_next().await.is_some() {}
+}
+
+fn is_wanted(record: &Record) -> bool {
+    let wish = &record.host_config.restart_policy;
+    let state = &record.state;
+    state.status == Status::Exited
+        && state.started_at != crate::state::NEVER
+        && Policy::parse(&wish.name, wish.maximum_retry_count).is_ok_and(|policy| {
+            policy.restarts(state.exit_code, state.stopped_by_user, record.restart_count)
+        })
+}
+
+fn joins_another(record: &Record) -> bool {
+    let host = &record.host_config;
+    [&host.network_mode, &host.pid_mode, &host.ipc_mode]
+        .iter()
+        .any(|mode| mode.starts_with("container:"))
 }

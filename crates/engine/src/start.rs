@@ -17,7 +17,7 @@ use crate::exit;
 use crate::files::EtcFiles;
 use crate::health;
 use crate::house::{House, blocking};
-use crate::monitor::{MonitorClient, MonitorError};
+use crate::monitor::{MonitorClient, MonitorError, PendingReply};
 use crate::mounts::prepare_sources;
 use crate::ports::Sandbox;
 use crate::record::{NetworkMode, NetworkState, Record};
@@ -167,21 +167,31 @@ impl Run<'_> {
         let Some(monitor) = self.monitor.clone() else {
             return Err(Error::internal("the monitor is missing").into());
         };
-        if !matches!(record.network_mode(), NetworkMode::Container(_)) {
+        if let Some(sandbox) = self
+            .sandbox
+            .as_ref()
+            .filter(|own| !own.endpoints.is_empty())
+        {
             let files = EtcFiles::new(&self.house.directory(&record.id));
             let sandboxes = &*self.house.ports.sandboxes;
-            network::write_hosts(record, self.sandbox.as_ref(), sandboxes, &files)
+            network::write_hosts(record, Some(sandbox), sandboxes, &files)
                 .map_err(|error| Error::internal(format!("cannot write hosts: {error}")))?;
         }
-        self.hand_over_clients(&monitor).await?;
         let own = self.sandbox.as_ref().map(|sandbox| &sandbox.netns);
         let netns = own.or(shared_netns.as_ref());
         let request = Request::Start {
             netns: netns.is_some(),
         };
-        match monitor.request(request, netns.map(AsFd::as_fd)).await? {
-            Answer::Process(identity) => Ok(identity),
-            _ => Err(Error::internal("the monitor gave another answer than a process").into()),
+        let mut attached = Vec::new();
+        let handed_over = self.hand_over_clients(&monitor, &mut attached).await;
+        let answer = match handed_over {
+            Ok(()) => monitor.request(request, netns.map(AsFd::as_fd)).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(Answer::Process(identity)) => Ok(identity),
+            Ok(_) => Err(Error::internal("the monitor gave another answer than a process").into()),
+            Err(error) => Err(first_refusal(attached).await.unwrap_or(error).into()),
         }
     }
 
@@ -208,12 +218,19 @@ impl Run<'_> {
         let (client, reader) = MonitorClient::new(socket)
             .map_err(|error| Error::internal(format!("cannot talk to the monitor: {error}")))?;
         exit::supervise(self.house, self.container, Arc::clone(&client), reader);
-        client.launch(&launch).await?;
+        if let Err(error) = client.launch(&launch).await {
+            client.hang_up();
+            return Err(error.into());
+        }
         Ok(client)
     }
 
     /// From here on clients go straight to the monitor; those who waited are sent first.
-    async fn hand_over_clients(&self, monitor: &Arc<MonitorClient>) -> Result<(), Failure> {
+    async fn hand_over_clients(
+        &self,
+        monitor: &Arc<MonitorClient>,
+        attached: &mut Vec<PendingReply>,
+    ) -> Result<(), MonitorError> {
         let arrived = self.container.clients_arrived();
         if tokio::time::timeout(ATTACH_PATIENCE, arrived)
             .await
@@ -228,9 +245,8 @@ impl Run<'_> {
             std::mem::take(&mut session.waiting)
         };
         for (client, socket) in waiting {
-            monitor
-                .post(Request::Attach(client), Some(socket.as_fd()))
-                .await?;
+            let request = Request::Attach(client);
+            attached.push(monitor.post(request, Some(socket.as_fd())).await?);
         }
         Ok(())
     }
@@ -250,6 +266,7 @@ impl Run<'_> {
             shm::unmount(&house, &record);
             let cgroup = house.cgroup(&record.id, &record.host_config.resources.cgroup_parent);
             let cleared = house.ports.kernel.clear(&cgroup, None);
+            house.ports.launcher.ended(&record.id);
             if own_sandbox {
                 house.ports.sandboxes.close(&record.id)?;
             }
@@ -259,6 +276,16 @@ impl Run<'_> {
             tracing::warn!(id = %self.container.id, %error, "cleaning up after a failed start");
         }
     }
+}
+
+/// A monitor that could not prepare the container says why in its first answer, whatever the request, and ends.
+async fn first_refusal(replies: Vec<PendingReply>) -> Option<MonitorError> {
+    for reply in replies {
+        if let Err(error @ MonitorError::Refused(_)) = reply.wait().await {
+            return Some(error);
+        }
+    }
+    None
 }
 
 async fn open_sandbox(house: &Arc<House>, record: &Record) -> Result<Option<Sandbox>> {

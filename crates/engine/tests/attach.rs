@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use cais_runtime::monitor::protocol::FailureClass;
 use cais_types::api::query::AttachQuery;
 use cais_types::{ClientConnection, Framing};
 
-use crate::fakes::{Heard, World, until};
+use crate::fakes::{Heard, World, failure, until};
 
 fn query() -> AttachQuery {
     AttachQuery {
@@ -94,4 +95,19 @@ async fn an_attach_that_is_given_up_does_not_hold_the_start() {
     let hijack = containers.attach("web", query()).await.unwrap();
     (hijack.serve)(handed).await.unwrap();
     assert_eq!(world.heard_kinds(), ["attach"]);
+}
+
+#[tokio::test]
+async fn a_monitor_that_refuses_an_attach_tells_why_the_start_fails() {
+    let world = World::new();
+    world.set_script(|s| s.refuses = Some(failure(FailureClass::Internal, "mounting overlay")));
+    world.create("web", |_| {}).await;
+    let containers = world.engine.containers();
+    for _ in 0..2 {
+        let hijack = containers.attach("web", query()).await.unwrap();
+        (hijack.serve)(connection().1).await.unwrap();
+    }
+    let error = containers.start("web", None).await.unwrap_err();
+    assert!(error.to_string().ends_with("mounting overlay"), "{error}");
+    assert!(world.sandboxes.open.lock().unwrap().is_empty());
 }

@@ -91,6 +91,8 @@ pub fn now() -> String {
 pub struct Script {
     /// Answer to `Start`, when it shall fail.
     pub start_fails: Option<Failure>,
+    /// Prepare nothing: the first request is refused, then the monitor ends.
+    pub refuses: Option<Failure>,
     /// End by themselves right after the start with this code.
     pub exit_at_once: Option<i32>,
     /// Signals that end the container.
@@ -143,6 +145,12 @@ pub fn serve(
     }
     while let Some((Envelope { sequence, request }, descriptor)) = read(&mut stream) {
         let mut dies = None;
+        if let Some(failure) = script.refuses.clone() {
+            let result = Err(failure);
+            monitor.say(&Message::Reply { sequence, result });
+            monitor.vanish();
+            break;
+        }
         let result = match request {
             Request::Start { .. } => match &script.start_fails {
                 Some(failure) => Err(failure.clone()),

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use cais_types::{ContainerId, Error, Result};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use super::{MountKind, MountRecord};
 use crate::ports::{OverlayDirs, VolumeStore};
@@ -67,11 +67,31 @@ fn check_bind(mount: &MountRecord) -> Result<()> {
     )))
 }
 
+/// A directory of a volume must be reached without symbolic links: a container that writes to the volume could point them
+/// anywhere on the host.
+fn check_subpath(mount: &MountRecord) -> Result<()> {
+    if mount.subpath.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let opened = openat(CWD, &mount.source, flags | OFlags::DIRECTORY, Mode::empty())
+        .and_then(|root| openat2(root, &mount.subpath, flags, Mode::empty(), resolve));
+    match opened {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::invalid(format!(
+            "cannot access path {}/{}: {error}",
+            mount.source, mount.subpath
+        ))),
+    }
+}
+
 /// Before every start: makes missing directories of `-v` binds, and finds that other sources are still there.
 ///
 /// # Errors
 /// Docker's `error while creating mount source path '/x': ...` and `bind source path does not exist: /x`.
 pub fn prepare_sources(mounts: &[MountRecord]) -> Result<()> {
+    mounts.iter().try_for_each(check_subpath)?;
     for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
         if !mount.create_source {
             check_bind(mount)?;
