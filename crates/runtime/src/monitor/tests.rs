@@ -404,7 +404,7 @@ fn execs_run_at_once_and_their_codes_are_kept() {
 fn a_grandchild_that_keeps_the_pipe_delays_only_the_stream() {
     let mut harness = Harness::new("read line", PIPES, false);
     harness.start();
-    let script = "(read gate; echo late) <&0 & echo soon; exit 4";
+    let script = "exec 3<&0; (read gate <&3; echo late) & echo soon; exit 4";
     let mut near = harness
         .exec("e", script, Some(client(Framing::Raw, true)))
         .unwrap();
