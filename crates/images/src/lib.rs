@@ -14,6 +14,7 @@ mod deletion;
 mod error;
 mod layers;
 mod model;
+mod reserve;
 mod snapshot;
 mod store;
 mod tarball;

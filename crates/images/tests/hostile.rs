@@ -275,6 +275,32 @@ fn a_full_disk_says_so_and_leaves_nothing() {
     drop((store, mount));
 }
 
+#[test]
+fn images_can_be_removed_with_no_byte_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let mount = SmallDisk::new(directory.path());
+    let db = cais_state::Db::open(&directory.path().join("cais.db")).unwrap();
+    let store = cais_images::Store::open(&directory.path().join("data"), db.into()).unwrap();
+    let layer = Tar::default().file("big", &vec![9; 1 << 20]).end();
+    let request = ImportRequest {
+        reference: Some("full".parse().unwrap()),
+        ..ImportRequest::default()
+    };
+    store.import(&*layer, &request).unwrap();
+    let mut filler = std::fs::File::create(directory.path().join("filler")).unwrap();
+    let block = vec![1; 4096];
+    while std::io::Write::write_all(&mut filler, &block).is_ok() {}
+    assert_eq!(rustix::fs::statfs(directory.path()).unwrap().f_bfree, 0);
+    let options = cais_images::RemoveOptions {
+        force: false,
+        prune_parents: true,
+    };
+    let removed = store.remove_image("full", options, &[]).unwrap();
+    assert_eq!(removed.len(), 3);
+    assert!(rustix::fs::statfs(directory.path()).unwrap().f_bfree > 0);
+    drop((store, mount));
+}
+
 /// A tmpfs of 8 MiB for as long as it lives.
 struct SmallDisk<'a>(&'a Path);
 
