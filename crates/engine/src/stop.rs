@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use cais_runtime::monitor::protocol::Request;
 use cais_types::api::query::StopQuery;
-use cais_types::{Error, Result};
+use cais_types::{Error, ErrorClass, Result};
 
 use crate::container::Container;
 use crate::exit::AfterExit;
 use crate::house::House;
-use crate::monitor::MonitorError;
 use crate::record::Record;
 use crate::state::Status;
 use crate::{Changed, pause, signals, start};
@@ -159,21 +158,17 @@ fn mark_stopped(house: &House, container: &Container) -> Result<()> {
     Ok(())
 }
 
-/// Sends a signal and tells of it; false when the container has ended already.
+/// Tells of a signal and sends it, in this order, so that `kill` never comes after `die`; false when the container has
+/// ended already.
 async fn send(house: &House, container: &Container, signal: i32) -> Result<bool> {
     let Ok(monitor) = container.monitor() else {
         return Ok(false);
     };
+    let extra = [("signal", signal.to_string())];
+    house.events.container(&container.record(), "kill", &extra);
     match monitor.request(Request::Kill { signal }, None).await {
-        Ok(_) => {
-            let record = container.record();
-            house
-                .events
-                .container(&record, "kill", &[("signal", signal.to_string())]);
-            Ok(true)
-        }
-        Err(MonitorError::Gone) => Ok(false),
-        Err(error) if error.class() == cais_types::ErrorClass::Conflict => Ok(false),
+        Ok(_) => Ok(true),
+        Err(error) if error.class() == ErrorClass::Conflict => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
