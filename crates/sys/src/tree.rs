@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -98,25 +99,29 @@ pub fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd
 pub fn usage(directory: BorrowedFd<'_>) -> io::Result<u64> {
     let mut seen = HashSet::new();
     let mut total = 0;
-    let mut waiting = vec![open_directory(directory, c".")?];
-    while let Some(directory) = waiting.pop() {
-        for entry in Dir::read_from(&directory)? {
+    // Names wait, not descriptors: what is open at a time are the parents on one way down.
+    let top = Rc::new(open_directory(directory, c".")?);
+    let mut waiting = vec![(top, c".".to_owned())];
+    while let Some((parent, name)) = waiting.pop() {
+        let directory = match open_directory(parent.as_fd(), &name) {
+            Ok(directory) => Rc::new(directory),
+            Err(error) if is_gone_or_mount(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        drop(parent);
+        for entry in Dir::read_from(&*directory)? {
             let entry = entry?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
             }
-            let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(errno.into()),
             };
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                match open_directory(directory.as_fd(), name) {
-                    Ok(child) => waiting.push(child),
-                    Err(error) if is_gone_or_mount(&error) => {}
-                    Err(error) => return Err(error),
-                }
+                waiting.push((directory.clone(), name.to_owned()));
             } else if stat.st_nlink <= 1 || seen.insert((stat.st_dev, stat.st_ino)) {
                 total += u64::try_from(stat.st_size).unwrap_or(0);
             }
@@ -128,6 +133,6 @@ pub fn usage(directory: BorrowedFd<'_>) -> io::Result<u64> {
 fn is_gone_or_mount(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
-        Some(Errno::NOENT | Errno::XDEV | Errno::LOOP)
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP)
     )
 }
