@@ -5,12 +5,13 @@
 //! its cgroup and pidfd and records 137, as Docker does when a shim dies.
 
 mod client;
+mod container;
 mod control;
 mod detach;
 mod entry;
 pub mod exit;
 pub mod json_file;
-mod launch;
+pub mod launch;
 pub mod overlay;
 pub mod protocol;
 mod requests;
@@ -23,6 +24,11 @@ pub mod wire;
 pub use client::frame_header;
 pub use entry::serve;
 pub use launch::{Launched, launch};
+
+/// Runs this process as a monitor, started by [`launch()`]; answers its exit status: 1 when no container was started.
+pub fn main() -> i32 {
+    serve(container::Container::prepare)
+}
 
 #[cfg(test)]
 mod tests;
