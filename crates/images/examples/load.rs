@@ -1,4 +1,4 @@
-//! Loads an archive into a data root, saves it again and removes it, with the time of each: `load DATA_ROOT ARCHIVE`.
+//! Loads an archive into a data root, saves it again and removes it, with the time of each: `load DATA_ROOT ARCHIVE [COPY]`.
 #![expect(clippy::print_stdout, reason = "a measuring program")]
 
 use std::fs::File;
@@ -13,8 +13,9 @@ use cais_types::ContainerId;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(root), Some(archive)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: load DATA_ROOT ARCHIVE".into());
+        return Err("usage: load DATA_ROOT ARCHIVE [COPY]".into());
     };
+    let copy = arguments.next();
     std::fs::create_dir_all(&root)?;
     let db = cais_state::Db::open(&root.join("cais.db"))?;
     let store = Store::open(&root, Arc::new(db))?;
@@ -33,7 +34,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.remove(&container)?;
     }
     let start = Instant::now();
-    store.save(&[image.id.to_string()], &mut io::sink())?;
+    let names = [match image.references.first() {
+        Some(name) => name.familiar(),
+        None => image.id.to_string(),
+    }];
+    match copy {
+        Some(path) => store.save(&names, &mut File::create(path)?)?,
+        None => store.save(&names, &mut io::sink())?,
+    }
     println!("save   {:?}", start.elapsed());
     let start = Instant::now();
     let options = RemoveOptions {

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::kit::{Root, Tar, TestImage, gzip, load, load_events};
 
+/// `cap_net_bind_service=ep` as the kernel stores it (capabilities(7), version 2).
+const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 fn two_layers() -> TestImage {
     let base = Tar::default()
         .dir("bin/")
@@ -20,6 +23,7 @@ fn two_layers() -> TestImage {
             ("mtime", b"1600000000.123456789"),
             ("SCHILY.xattr.user.note", b"hello"),
             ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+            ("SCHILY.xattr.security.capability", CAPABILITY),
             ("uid", b"3000000"),
         ])
         .file("data", &vec![7; 300_000])
@@ -111,7 +115,9 @@ fn metadata_and_whiteouts_are_unpacked_as_overlay_wants_them() {
     assert!(stat(path(0, "pipe")).file_type().is_fifo());
     let data = stat(path(0, "data"));
     assert_eq!((data.uid(), data.mtime_nsec()), (3_000_000, 123_456_789));
-    let mut value = [0; 16];
+    let mut value = [0; 32];
+    let capability = rustix::fs::lgetxattr(path(0, "data"), "security.capability", &mut value);
+    assert_eq!(&value[..capability.unwrap()], CAPABILITY);
     let note = rustix::fs::lgetxattr(path(0, "data"), "user.note", &mut value);
     assert_eq!(&value[..note.unwrap()], b"hello");
     let redirect = rustix::fs::lgetxattr(path(0, "data"), "trusted.overlay.redirect", &mut value);
