@@ -63,6 +63,7 @@ pub fn build(plan: Plan) -> thread::JoinHandle<Result<OwnedFd, NetworkError>> {
         }
         connect(&host, &netns, &plan).map_err(NetworkError::during("veth pair"))?;
         configure(&inside, &plan).map_err(NetworkError::during("container interface"))?;
+        settle(&host, &plan).map_err(NetworkError::during("bridge port"))?;
         for (name, value) in &plan.sysctls {
             let invalid = |error| NetworkError::Invalid(format!("sysctl {name}: {error}"));
             let path = name.strip_prefix("net.").unwrap_or(name).replace('.', "/");
@@ -114,6 +115,16 @@ fn configure(inside: &Socket, plan: &Plan) -> Result<(), crate::netlink::Netlink
         route::add_default_route(&mut batch, gateway);
     }
     inside.run(&mut batch)
+}
+
+/// Has the kernel notice that the pairs have a carrier: the port begins to forward, and with its first port the bridge
+/// begins to send. Else the container's first packet could be lost, and a connection would wait a second for its next try.
+fn settle(host: &Socket, plan: &Plan) -> Result<(), crate::netlink::NetlinkError> {
+    for interface in &plan.interfaces {
+        link::find(host, &interface.veth)?;
+        link::find_index(host, interface.bridge)?;
+    }
+    Ok(())
 }
 
 /// The first interface number that new namespaces have free: 2, or more where the kernel gives each its own tunnel

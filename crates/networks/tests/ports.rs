@@ -51,6 +51,7 @@ fn a_port_of_another_program_is_in_use_and_ours_is_held() {
         assert!(TcpListener::bind("127.0.0.1:8080").is_err());
         assert!(UdpSocket::bind("127.0.0.1:53").is_err());
         store.close(&container(1)).unwrap();
+        store.settle();
         TcpListener::bind("127.0.0.1:8080").unwrap();
         let away = store
             .open(&request(2, &[("80/tcp", "198.51.100.1", "80")]))

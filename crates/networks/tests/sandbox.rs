@@ -109,6 +109,7 @@ fn a_failed_open_gives_everything_back() {
         wanted.sysctls = [("net.no.such.setting".to_owned(), "1".to_owned())].into();
         let error = store.open(&wanted).unwrap_err();
         assert!(error.to_string().contains("net.no.such.setting"), "{error}");
+        store.settle();
         assert!(!output("nft", &["list", "ruleset"]).contains("8080"));
         let sandbox = store.open(&request(2, &[("80/tcp", "", "8080")])).unwrap();
         assert_eq!(sandbox.endpoints["bridge"].address.to_string(), "10.88.0.2");

@@ -164,12 +164,23 @@ pub fn delete(batch: &mut Messages, name: &str) {
         .put_str(IFLA_IFNAME, name);
 }
 
-/// Finds an interface by name; `None` when there is none.
+/// Finds an interface by name; `None` when there is none. Settles its carrier as [`find_index`] does.
 pub fn find(socket: &Socket, name: &str) -> Result<Option<Link>, NetlinkError> {
     let mut batch = Messages::new();
     batch
         .begin(RTM_GETLINK, 0, &info(0, 0, 0))
         .put_str(IFLA_IFNAME, name);
+    match socket.get(&mut batch, read) {
+        Err(error) if error.is(rustix::io::Errno::NODEV) => Ok(None),
+        other => other,
+    }
+}
+
+/// Finds an interface by number. Asking for a single interface makes the kernel act on a change of its carrier that it
+/// would else handle later, from a work queue; until then an interface that is up drops what it should send.
+pub fn find_index(socket: &Socket, index: u32) -> Result<Option<Link>, NetlinkError> {
+    let mut batch = Messages::new();
+    batch.begin(RTM_GETLINK, 0, &info(index, 0, 0));
     match socket.get(&mut batch, read) {
         Err(error) if error.is(rustix::io::Errno::NODEV) => Ok(None),
         other => other,

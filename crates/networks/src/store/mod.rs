@@ -4,12 +4,13 @@ mod networks;
 mod records;
 mod sandboxes;
 mod start;
+mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use cais_state::Db;
 use cais_types::{ContainerId, NetworkId};
@@ -31,15 +32,33 @@ pub use sandboxes::{Endpoint, EndpointRequest, PortBinding, PortRequest, Sandbox
 pub struct Store {
     config: Config,
     db: Arc<Db>,
-    state: Mutex<State>,
+    shared: Arc<Shared>,
     first_index: u32,
     veth_number: AtomicU32,
+}
+
+/// What callers and the thread that takes ports out of the firewall share.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something was released.
+    released: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     networks: BTreeMap<NetworkId, Network>,
     sandboxes: HashMap<ContainerId, Held>,
+    /// Closed, but their ports are still in the firewall, so that nobody may have their addresses and ports yet.
+    closing: Vec<Held>,
+    /// Whether a thread works on `closing`.
+    sweeping: bool,
     /// Where the search for a free host port goes on.
     port_hint: u16,
 }
@@ -106,7 +125,7 @@ impl State {
 
 impl Store {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 
     /// Finds a network by name, id or unique id prefix.
@@ -160,8 +179,11 @@ impl Store {
         if !self.config.firewall {
             return Ok(());
         }
-        let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
-        nft::replace(&socket, &state.rule_set(&self.config.table))
-            .map_err(NetworkError::during("firewall rules"))
+        replace_table(state, &self.config.table)
     }
+}
+
+fn replace_table(state: &State, table: &str) -> Result<(), NetworkError> {
+    let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
+    nft::replace(&socket, &state.rule_set(table)).map_err(NetworkError::during("firewall rules"))
 }

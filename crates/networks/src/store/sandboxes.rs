@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use cais_state::Durability;
@@ -12,14 +13,13 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::bridge;
 use crate::error::NetworkError;
 use crate::firewall;
-use crate::netlink::Socket;
 use crate::netlink::link::Mac;
-use crate::nft::{self, Family};
 use crate::ports::{self, PublishedPort, Wish};
 use crate::wire::{self, Interface, Plan};
 
 use super::records::{Driver, ENDPOINTS, EndpointRecord, SandboxRecord, veth_prefix};
 use super::start::only_v4;
+use super::sweep::{self, release};
 use super::{Held, State, Store};
 
 /// What is wanted of one endpoint.
@@ -123,32 +123,18 @@ impl Store {
         })
     }
 
-    /// Releases addresses and ports of a container; a missing sandbox is no error. Its interfaces go with its namespace,
+    /// Releases addresses and ports of a container; a missing sandbox is no error. Published ports follow within
+    /// milliseconds (see [`Store::settle`]); opens that need them wait. Its interfaces go with its namespace,
     /// which the kernel takes apart in the background: deleting them here would wait for that, some 16 ms each.
     pub fn close(&self, container: &ContainerId) -> Result<(), NetworkError> {
         let mut state = self.lock();
         let Some(held) = state.sandboxes.remove(container) else {
             return Ok(());
         };
-        let rules = held.record.rules();
-        if self.config.firewall && !rules.is_empty() {
-            let changes = firewall::port_changes(&rules, false);
-            let removed = self.change_rules(&changes);
-            if removed.is_err() {
-                self.replace_rules(&state)?;
-            }
-        }
-        release(&mut state, &held.record.endpoints);
+        self.let_go(&mut state, held);
         drop(state);
-        drop(held);
         let key = container.to_string();
         Ok(self.db.delete(Durability::Process, ENDPOINTS, &key)?)
-    }
-
-    fn change_rules(&self, changes: &[nft::Change]) -> Result<(), NetworkError> {
-        let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
-        nft::apply(&socket, Family::Ip, &self.config.table, changes)
-            .map_err(NetworkError::during("firewall rules"))
     }
 
     /// Writes the record and publishes the ports.
@@ -162,7 +148,7 @@ impl Store {
         if !self.config.firewall || rules.is_empty() {
             return Ok(());
         }
-        self.change_rules(&firewall::port_changes(&rules, true))
+        sweep::change(&self.config.table, &firewall::port_changes(&rules, true))
     }
 
     fn wishes(&self, request: &SandboxRequest) -> Result<Vec<Wish>, NetworkError> {
@@ -177,14 +163,30 @@ impl Store {
         Ok(wishes)
     }
 
-    /// Takes addresses and ports, all or none.
+    /// Takes addresses and ports, all or none; waits for those that closed sandboxes still hold.
     fn allocate(
         &self,
         request: &SandboxRequest,
         wishes: &[Wish],
     ) -> Result<Allocated, NetworkError> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
+        let mut state = self.lock();
+        loop {
+            match self.try_allocate(&mut state, request, wishes) {
+                Err(_) if !state.closing.is_empty() => {
+                    let waiting = self.shared.released.wait(state);
+                    state = waiting.unwrap_or_else(PoisonError::into_inner);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn try_allocate(
+        &self,
+        state: &mut State,
+        request: &SandboxRequest,
+        wishes: &[Wish],
+    ) -> Result<Allocated, NetworkError> {
         let mut allocated = Allocated {
             plan: Plan {
                 interfaces: Vec::new(),
@@ -316,15 +318,6 @@ impl Store {
             record.ports.push(port);
         }
         Ok(sockets)
-    }
-}
-
-fn release(state: &mut State, endpoints: &[EndpointRecord]) {
-    for endpoint in endpoints {
-        let network = state.networks.get_mut(&endpoint.network);
-        if let Some(addresses) = network.and_then(|network| network.addresses.as_mut()) {
-            addresses.release(endpoint.address);
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
 
 use cais_state::{Db, Durability};
 use cais_types::{ContainerId, NetworkId};
@@ -30,7 +30,7 @@ impl Store {
         let store = Self {
             config,
             db,
-            state: Mutex::new(State::default()),
+            shared: Arc::default(),
             first_index: wire::first_free_index()?,
             veth_number: AtomicU32::new(u32::from_ne_bytes(bridge::random()?)),
         };
@@ -178,6 +178,7 @@ impl Store {
         for container in &known {
             self.close(container)?;
         }
+        self.settle();
         let mut state = self.lock();
         for (container, held) in &mut state.sandboxes {
             if !held.sockets.is_empty() {
@@ -244,6 +245,7 @@ impl Store {
 
     /// Removes everything that this store put into the kernel; for tests and `system` resets. Sandboxes must be closed.
     pub fn destroy(&self) -> Result<(), NetworkError> {
+        self.settle();
         let state = self.lock();
         if self.config.firewall {
             let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;

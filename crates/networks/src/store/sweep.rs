@@ -1,0 +1,83 @@
+//! Takes the ports of closed sandboxes out of the firewall, off the caller's path: the kernel waits some 7 ms for the end
+//! of a grace period in such a transaction, however many elements it has.
+
+use std::sync::{Arc, PoisonError};
+use std::thread;
+
+use crate::error::NetworkError;
+use crate::firewall;
+use crate::netlink::Socket;
+use crate::nft::{self, Change, Family};
+
+use super::records::EndpointRecord;
+use super::{Held, Shared, State, Store, replace_table};
+
+impl Store {
+    /// Releases what a sandbox held: at once, or when its ports are out of the firewall.
+    pub(super) fn let_go(&self, state: &mut State, held: Held) {
+        if !self.config.firewall || held.record.rules().is_empty() {
+            release(state, &held.record.endpoints);
+            return;
+        }
+        state.closing.push(held);
+        if state.sweeping {
+            return;
+        }
+        state.sweeping = true;
+        let (shared, table) = (Arc::clone(&self.shared), self.config.table.clone());
+        thread::spawn(move || sweep(&shared, &table));
+    }
+
+    /// Waits until everything that was closed is released.
+    pub fn settle(&self) {
+        let mut state = self.lock();
+        while !state.closing.is_empty() {
+            let waiting = self.shared.released.wait(state);
+            state = waiting.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One transaction for all that are waiting, until none is.
+fn sweep(shared: &Shared, table: &str) {
+    let mut state = shared.lock();
+    while !state.closing.is_empty() {
+        let count = state.closing.len();
+        let rules: Vec<_> = state
+            .closing
+            .iter()
+            .flat_map(|held| held.record.rules())
+            .collect();
+        drop(state);
+        let removed = change(table, &firewall::port_changes(&rules, false));
+        state = shared.lock();
+        // A port that was not in the table (a start that failed, a table made anew) undoes the whole transaction.
+        let removed = removed.or_else(|_| replace_table(&state, table));
+        if let Err(error) = removed {
+            tracing::error!(%error, "ports of closed containers stay in the firewall");
+        }
+        let done: Vec<Held> = state.closing.drain(..count).collect();
+        for held in &done {
+            release(&mut state, &held.record.endpoints);
+        }
+        drop(done);
+        shared.released.notify_all();
+    }
+    state.sweeping = false;
+}
+
+/// Changes elements of the table's sets in one transaction.
+pub(super) fn change(table: &str, changes: &[Change]) -> Result<(), NetworkError> {
+    let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
+    nft::apply(&socket, Family::Ip, table, changes).map_err(NetworkError::during("firewall rules"))
+}
+
+/// Gives addresses back.
+pub(super) fn release(state: &mut State, endpoints: &[EndpointRecord]) {
+    for endpoint in endpoints {
+        let network = state.networks.get_mut(&endpoint.network);
+        if let Some(addresses) = network.and_then(|network| network.addresses.as_mut()) {
+            addresses.release(endpoint.address);
+        }
+    }
+}
