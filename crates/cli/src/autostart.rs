@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -24,19 +25,23 @@ const LOG_TAIL: usize = 2048;
 /// Starts the daemon of the default socket.
 pub struct Autostart {
     spawn: SpawnCommand,
+    log: PathBuf,
 }
 
 impl Autostart {
     /// A starter; `None` for users who may not start a daemon.
     pub fn for_this_user(spawn: SpawnCommand) -> Option<Arc<dyn DaemonStarter>> {
-        rustix::process::geteuid()
-            .is_root()
-            .then(|| Arc::new(Self { spawn }) as Arc<dyn DaemonStarter>)
+        rustix::process::geteuid().is_root().then(|| {
+            Arc::new(Self {
+                spawn,
+                log: LOG.into(),
+            }) as Arc<dyn DaemonStarter>
+        })
     }
 
     async fn run(&self) -> Result<(), String> {
         let failed = |error: io::Error| format!("Cannot start the daemon: {error}");
-        let (log, from) = open_log().map_err(failed)?;
+        let (log, from) = open_log(&self.log).map_err(failed)?;
         // Inheritable on purpose: the daemon gets the writing end.
         let (read, write) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
         let keep = rustix::io::FdFlags::CLOEXEC;
@@ -58,8 +63,9 @@ impl Autostart {
             Ok(_) => {
                 let status = child.wait().map_err(failed)?;
                 Err(format!(
-                    "Cannot start the daemon ({status}), see {LOG}:\n{}",
-                    tail(from)
+                    "Cannot start the daemon ({status}), see {}:\n{}",
+                    self.log.display(),
+                    tail(&self.log, from)
                 ))
             }
             Err(error) => Err(failed(error)),
@@ -73,17 +79,64 @@ impl DaemonStarter for Autostart {
     }
 }
 
-fn open_log() -> io::Result<(File, u64)> {
-    let log = OpenOptions::new().create(true).append(true).open(LOG)?;
+fn open_log(path: &Path) -> io::Result<(File, u64)> {
+    let log = OpenOptions::new().create(true).append(true).open(path)?;
     let length = log.metadata()?.len();
     Ok((log, length))
 }
 
 /// The end of what this daemon wrote.
-fn tail(from: u64) -> String {
-    let text = std::fs::read(LOG).unwrap_or_default();
+fn tail(path: &Path, from: u64) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
     let start = usize::try_from(from).unwrap_or(0).min(text.len());
     let new = &text[start..];
     let cut = new.len().saturating_sub(LOG_TAIL);
     String::from_utf8_lossy(&new[cut..]).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf x >/proc/self/fd/$2", "sh"]);
+        command
+    }
+
+    fn broken() -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo boom >&2; exit 3", "sh"]);
+        command
+    }
+
+    fn start(spawn: SpawnCommand) -> (Result<(), String>, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        std::fs::write(&log, "old\n").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let autostart = Autostart {
+            spawn,
+            log: log.clone(),
+        };
+        (runtime.block_on(autostart.start()), log)
+    }
+
+    #[test]
+    fn a_byte_on_the_pipe_means_ready() {
+        assert_eq!(start(ready).0, Ok(()));
+    }
+
+    #[test]
+    fn a_daemon_that_fails_is_told_with_its_own_words() {
+        let (result, log) = start(broken);
+        let want = format!(
+            "Cannot start the daemon (exit status: 3), see {}:\nboom",
+            log.display()
+        );
+        assert_eq!(result, Err(want));
+    }
 }

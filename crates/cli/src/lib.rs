@@ -41,8 +41,12 @@ use std::ffi::OsString;
 
 pub use autostart::SpawnCommand;
 
-/// Runs the command line with `argv` (the program's name first) and returns its exit code. `spawn` makes the command that
-/// starts a daemon when there is none; `None` never starts one.
-pub fn main(argv: Vec<OsString>, spawn: Option<SpawnCommand>) -> i32 {
-    dispatch::run(argv, spawn)
+/// Runs the command line with `argv` (the program's name first) and returns its exit code. No daemon is started.
+pub fn main(argv: Vec<OsString>) -> i32 {
+    dispatch::run(argv, None)
+}
+
+/// [`main`] that starts a daemon by this command when nobody said where one is and none listens at the default socket.
+pub fn main_with_daemon(argv: Vec<OsString>, spawn: SpawnCommand) -> i32 {
+    dispatch::run(argv, Some(spawn))
 }

@@ -1,7 +1,8 @@
 //! A file that appears under its name only when it is whole.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A file being written beside its final place; dropping it without [`NewFile::keep`] removes it.
@@ -27,7 +28,12 @@ impl NewFile {
             PathBuf::from(name)
         };
         Ok(Self {
-            file: File::create(&part)?,
+            file: OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&part)?,
             part,
             path: path.to_owned(),
             kept: special,

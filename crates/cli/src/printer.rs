@@ -10,8 +10,13 @@ impl Printer {
     /// Writes bytes to standard output.
     pub fn out_bytes(self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => io::Error::other("write /dev/stdout: broken pipe"),
+                _ => error,
+            })
     }
 
     /// Writes bytes to standard error.

@@ -176,8 +176,12 @@ impl Client {
             (Err(ClientError::Unreachable { .. }), Some(starter))
                 if !self.start_tried.swap(true, Ordering::Relaxed) =>
             {
-                starter.start().await.map_err(ClientError::Configuration)?;
-                Socket::connect(&self.host, request).await
+                let started = starter.start().await;
+                // Another client may have started one meanwhile, which is just as good.
+                match (Socket::connect(&self.host, request).await, started) {
+                    (Err(_), Err(told)) => Err(ClientError::Configuration(told)),
+                    (result, _) => result,
+                }
             }
             (result, _) => result,
         }

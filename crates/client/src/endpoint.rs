@@ -62,7 +62,9 @@ impl EndpointChoice<'_> {
     pub fn resolve(&self) -> Result<Endpoint> {
         let said = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         if self.hosts.len() > 1 {
-            return Err(ClientError::Configuration("specify only one -H".into()));
+            return Err(ClientError::Configuration(
+                "unable to resolve docker endpoint: Specify only one -H".into(),
+            ));
         }
         if let Some(host) = self.hosts.first() {
             if self.context.is_some() {

@@ -79,6 +79,12 @@ async fn run(app: &App, call: Invocation) -> Result {
         client.container_attach(id, &options),
         client.container_wait(id, "")
     )?;
+    if config.tty
+        && let Some((height, width)) = terminal::size(&std::io::stdout())
+    {
+        // A size that differs for a moment makes the program inside draw itself again.
+        drop(client.container_resize(id, height + 1, width + 1).await);
+    }
     let joining = Joining {
         tty: config.tty,
         stdin,

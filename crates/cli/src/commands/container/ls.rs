@@ -108,11 +108,15 @@ async fn run(app: &App, call: Invocation) -> Result {
         filters,
     };
     let containers = app.client()?.container_list(&options).await?.decode()?;
-    let now = Timestamp::now();
-    let shorten = !args.switch("no-trunc");
+    let view = View {
+        now: Timestamp::now(),
+        shorten: !args.switch("no-trunc"),
+        size,
+        dates: template.contains(".CreatedAt") || template.contains("json ."),
+    };
     let rows = containers
         .iter()
-        .map(|container| row(container, now, shorten, size))
+        .map(|container| row(container, view))
         .collect();
     LISTING
         .print(app, &template, rows)
@@ -120,7 +124,18 @@ async fn run(app: &App, call: Invocation) -> Result {
     Ok(0)
 }
 
-fn row(container: &ContainerSummary, now: Timestamp, shorten: bool, with_size: bool) -> Row {
+/// How rows are shown.
+#[derive(Clone, Copy)]
+struct View {
+    now: Timestamp,
+    shorten: bool,
+    size: bool,
+    /// Whether dates are wanted: they need the time zone, which is read from several files.
+    dates: bool,
+}
+
+fn row(container: &ContainerSummary, view: View) -> Row {
+    let View { now, shorten, .. } = view;
     let text = |text: String| Value::String(text.into());
     let id = if shorten {
         first(&container.id, 12)
@@ -173,12 +188,17 @@ fn row(container: &ContainerSummary, now: Timestamp, shorten: bool, with_size: b
         .map(String::as_str)
         .collect();
     let age = now.as_second() - container.created;
+    let created_at = if view.dates {
+        local_time(container.created)
+    } else {
+        String::new()
+    };
     Row::from([
         ("ID", text(id)),
         ("Names", text(names.join(","))),
         ("Image", text(image(container, shorten))),
         ("Command", text(format!("{command:?}"))),
-        ("CreatedAt", text(local_time(container.created))),
+        ("CreatedAt", text(created_at)),
         ("RunningFor", text(format!("{} ago", human_duration(age)))),
         ("Platform", platform(container)),
         ("Ports", text(ports(&container.ports))),
@@ -186,7 +206,7 @@ fn row(container: &ContainerSummary, now: Timestamp, shorten: bool, with_size: b
         ("Status", text(container.status.clone())),
         (
             "Size",
-            text(if with_size {
+            text(if view.size {
                 size(container)
             } else {
                 "0B".into()

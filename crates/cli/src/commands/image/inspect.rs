@@ -1,0 +1,40 @@
+//! `image inspect`: show everything the daemon knows about images.
+
+use crate::app::App;
+use crate::command::{Arguments, Command, Invocation};
+use crate::commands::inspecting;
+use crate::error::Result;
+use crate::flags::{Flag, flag};
+
+/// The verb.
+pub const COMMAND: Command = Command {
+    name: "inspect",
+    other_names: &[],
+    top: None,
+    about: "Show everything the daemon knows about images",
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    aliases: &[],
+    arguments: Arguments::AtLeast(1),
+    flags: &[FLAGS],
+    interspersed: true,
+    run: |app, call| Box::pin(run(app, call)),
+};
+
+const FLAGS: &[Flag] = &[
+    flag("format", "string", "Output as 'json', or by a Go template").short('f'),
+    flag(
+        "platform",
+        "string",
+        "Inspect this platform of the image (os[/arch[/variant]])",
+    ),
+];
+
+async fn run(app: &App, call: Invocation) -> Result {
+    super::refuse_platform(&call)?;
+    let client = app.client()?;
+    let format = call.args.string("format");
+    inspecting::inspect(app, &format, &call.args.positionals, |name| async move {
+        Ok(client.image_inspect(name).await?.raw().clone())
+    })
+    .await
+}

@@ -1,0 +1,40 @@
+//! Verbs of Docker's command line that are not built yet: calling one says so.
+
+use crate::error::CliError;
+
+/// The nouns and verbs, as they are typed.
+const UNBUILT: &[&str] = &[
+    "bake",
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "compose",
+    "config",
+    "container commit",
+    "image build",
+    "image pull",
+    "image push",
+    "login",
+    "logout",
+    "manifest",
+    "node",
+    "plugin",
+    "pull",
+    "push",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+    "volume update",
+];
+
+/// The error for words that name such a verb; `None` for words nobody knows.
+pub fn error(program: &str, words: &str) -> Option<CliError> {
+    UNBUILT
+        .contains(&words)
+        .then(|| CliError::new(format!("{program}: '{words}' is not built yet")))
+}
