@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use cais_runtime::monitor::exit as exit_record;
 use cais_runtime::monitor::protocol::{Answer, Request, Status as MonitorStatus};
 use cais_types::{ContainerId, Result};
 
@@ -55,16 +56,25 @@ async fn adopt_or_settle(house: &Arc<House>, container: &Arc<Container>) {
                 tracing::warn!(id = %container.id, %error, "going on with a removal");
             }
         }
-        // It ended, or never ran: a container that should vanish at its end does so now.
-        Status::Exited | Status::Dead | Status::Created => {
-            let ran = record.state.started_at != crate::state::NEVER;
-            if ran
-                && record.auto_remove()
+        Status::Created => settle_created(house, container).await,
+        // A container that should vanish at its end does so now.
+        Status::Exited | Status::Dead => {
+            if record.auto_remove()
                 && let Err(error) = remove::discard(house, container, true).await
             {
                 tracing::warn!(id = %container.id, %error, "removing an ended container");
             }
         }
+    }
+}
+
+/// The daemon may have died between a start and its record: then the monitor's record tells of a run, or at least
+/// something of the run may be left in the kernel.
+async fn settle_created(house: &Arc<House>, container: &Arc<Container>) {
+    let ran = exit_record::read(&house.directory(&container.id)).is_ok_and(|exit| exit.is_some());
+    let exit = exit::recover(house, container).await;
+    if ran {
+        exit::settle(house, container, exit, AfterExit::Policy).await;
     }
 }
 

@@ -20,6 +20,7 @@ async fn ended_containers_are_settled_from_their_exit_records() {
     let containers = world.engine.containers();
     let known = world.create("known", |_| {}).await;
     world.create("lost", |_| {}).await;
+    let early = world.create("early", |_| {}).await;
     let once = world
         .create("once", |request| request.host_config.auto_remove = true)
         .await;
@@ -33,6 +34,7 @@ async fn ended_containers_are_settled_from_their_exit_records() {
         execs: Vec::new(),
     };
     cais_runtime::monitor::exit::write(&world.directory(known), &exit).unwrap();
+    cais_runtime::monitor::exit::write(&world.directory(early), &exit).unwrap();
     let world = World::over(crash(world));
     let containers = world.engine.containers();
     assert_eq!(world.status("known").await, "running");
@@ -42,6 +44,9 @@ async fn ended_containers_are_settled_from_their_exit_records() {
         (seen.status.as_str(), seen.exit_code, seen.oom_killed),
         ("exited", 42, true)
     );
+    // The record never said that it ran; the monitor's does.
+    let seen = containers.inspect("early", false).await.unwrap().state;
+    assert_eq!((seen.status.as_str(), seen.exit_code), ("exited", 42));
     let seen = containers.inspect("lost", false).await.unwrap().state;
     assert_eq!((seen.status.as_str(), seen.exit_code), ("exited", 137));
     assert!(containers.inspect("once", false).await.is_err());

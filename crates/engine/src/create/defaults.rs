@@ -4,7 +4,7 @@ use cais_types::ContainerId;
 use cais_types::api::{ContainerConfig, HostConfig};
 
 use crate::house::EngineConfig;
-use crate::spec::{DEFAULT_MASKED, DEFAULT_READONLY};
+use crate::spec::{DEFAULT_READONLY, default_masked};
 
 /// Fills a host configuration.
 pub fn host(host: &mut HostConfig, config: &EngineConfig) {
@@ -39,11 +39,10 @@ pub fn host(host: &mut HostConfig, config: &EngineConfig) {
     if host.privileged {
         return;
     }
-    let list = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
     host.masked_paths
-        .get_or_insert_with(|| list(&DEFAULT_MASKED));
+        .get_or_insert_with(|| default_masked().to_vec());
     host.readonly_paths
-        .get_or_insert_with(|| list(&DEFAULT_READONLY));
+        .get_or_insert_with(|| DEFAULT_READONLY.map(str::to_owned).to_vec());
 }
 
 fn fill(text: &mut String, default: &str) {

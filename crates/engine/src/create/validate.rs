@@ -1,10 +1,16 @@
 //! Checks of what a user asks for, with Docker's messages: nothing here touches the system.
 
+use std::sync::LazyLock;
+
 use cais_types::api::{ContainerConfig, HealthConfig, HostConfig, PortMap, Resources};
 use cais_types::{Error, Result};
 
 use crate::restart::Policy;
 use crate::signals;
+
+/// Counted once: std reads control groups for it.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// Docker's smallest memory limit, bytes.
 const MIN_MEMORY: i64 = 6 << 20;
@@ -142,7 +148,7 @@ fn check_cpu(resources: &Resources) -> Result<()> {
             "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
         ));
     }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = *PROCESSORS;
     let most = i64::try_from(processors)
         .unwrap_or(1)
         .saturating_mul(1_000_000_000);

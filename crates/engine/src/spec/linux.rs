@@ -1,6 +1,7 @@
 //! `linux`: namespaces, hidden paths, sysctls, and what the sibling files add.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use cais_runtime::spec::{Linux, LinuxNamespace, NamespaceType};
 use cais_types::Result;
@@ -8,8 +9,7 @@ use cais_types::Result;
 use super::security::Security;
 use super::{Input, devices, has_network_namespace, process, resources};
 
-/// What Docker 28 hides from containers.
-pub const DEFAULT_MASKED: [&str; 12] = [
+const DEFAULT_MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -80,22 +80,26 @@ fn masked(input: &Input<'_>) -> Vec<PathBuf> {
     }
     match &host.masked_paths {
         Some(paths) => paths.iter().map(PathBuf::from).collect(),
-        None => default_masked(),
+        None => default_masked().iter().map(PathBuf::from).collect(),
     }
 }
 
-fn default_masked() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = DEFAULT_MASKED.iter().map(PathBuf::from).collect();
-    paths.extend(thermal_throttle());
-    paths
-}
-
-/// Counters per processor that tell one container of another's load (moby GHSA-6fw5-f8r9-fgfm).
-fn thermal_throttle() -> impl Iterator<Item = PathBuf> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (0..processors)
-        .map(|n| PathBuf::from(format!("/sys/devices/system/cpu/cpu{n}/thermal_throttle")))
-        .filter(|path| path.exists())
+/// What Docker 28 hides from containers: with the counters per processor that tell one container of another's load
+/// (moby GHSA-6fw5-f8r9-fgfm), as far as this host has them.
+pub fn default_masked() -> &'static [String] {
+    static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let counters = (0..)
+            .map(|n| format!("/sys/devices/system/cpu/cpu{n}"))
+            .take_while(|path| Path::new(path).exists())
+            .map(|path| format!("{path}/thermal_throttle"))
+            .filter(|path| Path::new(path).exists());
+        DEFAULT_MASKED
+            .iter()
+            .map(|&path| path.to_owned())
+            .chain(counters)
+            .collect()
+    });
+    &PATHS
 }
 
 fn readonly(input: &Input<'_>) -> Vec<PathBuf> {

@@ -19,7 +19,7 @@ use crate::record::{NetworkMode, Record};
 use security::Security;
 use user::Identity;
 
-pub use linux::{DEFAULT_MASKED, DEFAULT_READONLY};
+pub use linux::{DEFAULT_READONLY, default_masked};
 pub use process::exec_process;
 pub use resources::limits;
 
