@@ -102,17 +102,20 @@ pub async fn follow_size(client: &Client, target: Resized<'_>) -> i32 {
 
 /// Ends with 128 + signal when the command line is told to leave; for raw mode, which has to be undone first.
 pub async fn termination() -> i32 {
-    let caught = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    );
-    match caught {
-        (Ok(mut terminate), Ok(mut hangup)) => tokio::select! {
-            _ = terminate.recv() => 128 + 15,
-            _ = hangup.recv() => 128 + 1,
-        },
-        _ => std::future::pending().await,
-    }
+    const NUMBERS: [i32; 4] = [1, 2, 3, 15];
+    let mut caught: Vec<(Signal, i32)> = NUMBERS
+        .iter()
+        .filter_map(|&number| Some((signal(SignalKind::from_raw(number)).ok()?, number)))
+        .collect();
+    std::future::poll_fn(|cx| {
+        for (signal, number) in &mut caught {
+            if signal.poll_recv(cx).is_ready() {
+                return std::task::Poll::Ready(128 + *number);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
 }
 
 /// Runs `main` beside something that normally never ends; if that does end, its number is the exit code.

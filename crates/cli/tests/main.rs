@@ -6,3 +6,4 @@ mod errors;
 mod fake;
 mod run;
 mod streams;
+mod terminal;
