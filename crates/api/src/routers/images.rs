@@ -1,0 +1,133 @@
+//! `/images`.
+
+use cais_types::api::query::{ImageListQuery, ImageRemoveQuery, ImportQuery};
+use cais_types::{Error, Result};
+use http::StatusCode;
+
+use super::not_built;
+use crate::compat;
+use crate::reply::{self, Reply};
+use crate::request::Call;
+use crate::route::{Route, route};
+
+pub fn routes() -> Vec<Route> {
+    vec![
+        route!(GET "/images/json" => list),
+        route!(GET "/images/search" => search),
+        route!(GET "/images/get" => save),
+        route!(POST "/images/create" => create),
+        route!(POST "/images/load" => load),
+        route!(POST "/images/prune" => prune),
+        route!(GET "/images/{name}/get" => save),
+        route!(GET "/images/{name}/history" => history),
+        route!(GET "/images/{name}/json" => inspect),
+        route!(POST "/images/{name}/push" => push),
+        route!(POST "/images/{name}/tag" => tag),
+        route!(DELETE "/images/{name}" => remove),
+        route!(GET "/distribution/{name}/json" => distribution),
+        route!(POST "/commit" => commit),
+    ]
+}
+
+async fn list(call: Call) -> Result<Reply> {
+    let mut filters = call.query.filters()?;
+    if let Some(reference) = call.query.get("filter").filter(|_| call.version.before(41)) {
+        filters.add("reference", reference);
+    }
+    let query = ImageListQuery {
+        all: call.query.flag("all"),
+        filters,
+        shared_size: call.query.flag("shared-size"),
+        digests: call.query.flag("digests"),
+        manifests: call.query.flag("manifests"),
+    };
+    let mut images = call.backends.images.list(query).await?;
+    compat::image_list(call.version, &mut images);
+    reply::json(&images)
+}
+
+async fn inspect(call: Call) -> Result<Reply> {
+    call.host_platform()?;
+    let image = call.backends.images.inspect(call.name()).await?;
+    reply::json(&compat::image_inspect(call.version, image)?)
+}
+
+async fn history(call: Call) -> Result<Reply> {
+    call.host_platform()?;
+    reply::json(&call.backends.images.history(call.name()).await?)
+}
+
+async fn tag(call: Call) -> Result<Reply> {
+    let repo = call.query.get("repo").unwrap_or("");
+    let tag = call.query.get("tag").unwrap_or("");
+    call.backends.images.tag(call.name(), repo, tag).await?;
+    Ok(reply::empty(StatusCode::CREATED))
+}
+
+async fn remove(call: Call) -> Result<Reply> {
+    let query = ImageRemoveQuery {
+        force: call.query.flag("force"),
+        no_prune: call.query.flag("noprune"),
+        platforms: call.query.all("platforms"),
+    };
+    reply::json(&call.backends.images.remove(call.name(), query).await?)
+}
+
+async fn prune(call: Call) -> Result<Reply> {
+    let filters = call.query.filters()?;
+    reply::json(&call.backends.images.prune(filters).await?)
+}
+
+async fn load(call: Call) -> Result<Reply> {
+    call.host_platform()?;
+    let quiet = call.query.flag_or("quiet", true);
+    let images = call.backends.images.clone();
+    Ok(reply::progress(images.load(call.upload(), quiet).await?))
+}
+
+async fn save(call: Call) -> Result<Reply> {
+    call.host_platform()?;
+    let names = match call.params.first() {
+        Some(name) => vec![name.clone()],
+        None => call.query.all("names"),
+    };
+    let archive = call.backends.images.save(names).await?;
+    Ok(reply::stream("application/x-tar", archive))
+}
+
+async fn create(call: Call) -> Result<Reply> {
+    call.host_platform()?;
+    if call.query.get("fromImage").is_some() {
+        return Err(not_built("pulling images"));
+    }
+    let text = |name: &str| call.query.text(name).unwrap_or_default();
+    let query = ImportQuery {
+        source: text("fromSrc"),
+        repo: text("repo"),
+        tag: text("tag"),
+        message: text("message"),
+        changes: call.query.all("changes"),
+        platform: text("platform"),
+    };
+    if query.source.is_empty() {
+        return Err(Error::invalid("fromImage or fromSrc must be given"));
+    }
+    let images = call.backends.images.clone();
+    Ok(reply::progress(images.import(query, call.upload()).await?))
+}
+
+async fn push(_: Call) -> Result<Reply> {
+    Err(not_built("pushing images"))
+}
+
+async fn search(_: Call) -> Result<Reply> {
+    Err(not_built("searching registries"))
+}
+
+async fn distribution(_: Call) -> Result<Reply> {
+    Err(not_built("asking a registry for an image"))
+}
+
+async fn commit(_: Call) -> Result<Reply> {
+    Err(not_built("making an image from a container"))
+}
