@@ -47,14 +47,7 @@ impl Containers {
     /// # Errors
     /// Unknown filters.
     pub async fn prune(&self, filters: Filters) -> Result<ContainerPruneResponse> {
-        let query = RemoveQuery {
-            volumes: true,
-            ..RemoveQuery::default()
-        };
-        listing::prune(&self.house, filters, async |id: &str| {
-            self.remove(id, query).await
-        })
-        .await
+        listing::prune(&self.house, filters).await
     }
 
     /// See [`create::create`].
@@ -286,5 +279,40 @@ impl Execs {
     /// As there.
     pub async fn resize(&self, id: &str, size: TtySize) -> Result<()> {
         exec::resize(&self.house, id, size).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sendable<T: Send>(_: T) {}
+
+    /// The API's traits want futures that move between threads; this compiles or does not.
+    #[expect(dead_code, reason = "compiled, never run")]
+    fn futures_are_send(containers: &Containers, execs: &Execs) {
+        sendable(containers.list(ContainerListQuery::default()));
+        sendable(containers.prune(Filters::default()));
+        sendable(containers.create(None, ContainerCreateRequest::default()));
+        sendable(containers.inspect("", true));
+        sendable(containers.start("", None));
+        sendable(containers.stop("", StopQuery::default()));
+        sendable(containers.restart("", StopQuery::default()));
+        sendable(containers.kill("", None));
+        sendable(containers.pause(""));
+        sendable(containers.unpause(""));
+        sendable(containers.rename("", ""));
+        sendable(containers.resize("", TtySize::default()));
+        sendable(containers.update("", ContainerUpdateRequest::default()));
+        sendable(containers.remove("", RemoveQuery::default()));
+        sendable(containers.wait("", WaitCondition::default()));
+        sendable(containers.changes(""));
+        sendable(containers.logs("", LogsQuery::default()));
+        sendable(containers.attach("", AttachQuery::default()));
+        sendable(execs.create("", ExecCreateRequest::default()));
+        sendable(execs.start_attached("", ExecStartRequest::default()));
+        sendable(execs.start_detached(""));
+        sendable(execs.inspect(""));
+        sendable(execs.resize("", TtySize::default()));
     }
 }

@@ -491,11 +491,13 @@ pub async fn resize(house: &House, id: &str, size: TtySize) -> Result<()> {
     let container = container_of(house, &exec)?;
     let mut state = exec.state.subscribe();
     // Clients resize at once after the start; the process may be on its way.
-    let begun = state.wait_for(|state| *state != ExecState::Starting).await;
-    if !matches!(begun.as_deref(), Ok(ExecState::Running(_))) {
+    let begun = state
+        .wait_for(|state| *state != ExecState::Starting)
+        .await
+        .map(|state| *state);
+    if !matches!(begun, Ok(ExecState::Running(_))) {
         return Err(Error::conflict(format!("exec {id} is not running")));
     }
-    drop(begun);
     let request = Request::Resize {
         exec_id: Some(exec.id.to_string()),
         rows: size.height,
