@@ -67,7 +67,18 @@ pub struct OwnAddress {
 
 /// The text of `/etc/hosts`: loopback names, extra hosts, then the container's own addresses.
 pub fn hosts_text(extra: &[(String, String)], own: &[OwnAddress]) -> String {
-    let mut text = String::from(HOSTS_HEAD);
+    hosts_text_after(HOSTS_HEAD.to_owned(), extra, own)
+}
+
+/// The same behind other lines than the usual loopback names: the host's own file for containers on its network.
+pub fn hosts_text_after(
+    mut text: String,
+    extra: &[(String, String)],
+    own: &[OwnAddress],
+) -> String {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
     for (name, address) in extra {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{address}\t{name}");

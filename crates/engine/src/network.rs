@@ -117,7 +117,14 @@ pub fn write_hosts(
     let own = sandbox
         .map(|sandbox| own_addresses(record, sandbox))
         .unwrap_or_default();
-    files::write_in_place(&files.hosts(), &files::hosts_text(&extra, &own))
+    let of_host = (record.network_mode() == NetworkMode::Host)
+        .then(|| std::fs::read_to_string("/etc/hosts").ok())
+        .flatten();
+    let text = match of_host {
+        Some(lines) => files::hosts_text_after(lines, &extra, &own),
+        None => files::hosts_text(&extra, &own),
+    };
+    files::write_in_place(&files.hosts(), &text)
 }
 
 fn own_addresses(record: &Record, sandbox: &Sandbox) -> Vec<OwnAddress> {

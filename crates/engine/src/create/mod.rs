@@ -42,6 +42,7 @@ pub fn create(
     if config.image.is_empty() {
         return Err(Error::invalid("no image specified"));
     }
+    validate::check_modes(&config, &host)?;
     let image = house.ports.rootfs.resolve(&config.image)?;
     merge::merge(&mut config, &image.config)?;
     defaults::host(&mut host, &house.config);

@@ -22,7 +22,6 @@ const MIN_MEMORY: i64 = 6 << 20;
 pub fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     check_config(config)?;
     check_resources(&host.resources)?;
-    check_modes(config, host)?;
     check_unbuilt(host)?;
     if let Some(ports) = &host.port_bindings {
         check_ports(ports)?;
@@ -184,7 +183,12 @@ fn check_cpu(resources: &Resources) -> Result<()> {
     Ok(())
 }
 
-fn check_modes(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+/// Checks how the container shares namespaces. For the configuration as the user gave it: what an image exposes is no
+/// conflict.
+///
+/// # Errors
+/// Docker's texts of `runconfig.validateNetMode` and its siblings.
+pub fn check_modes(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     for (kind, mode, words) in [
         ("PID", &host.pid_mode, &["", "host"][..]),
         (
@@ -377,7 +381,10 @@ mod tests {
     fn refused(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> String {
         let (mut config, mut host) = (ContainerConfig::default(), HostConfig::default());
         change(&mut config, &mut host);
-        check(&config, &host).unwrap_err().to_string()
+        check_modes(&config, &host)
+            .and_then(|()| check(&config, &host))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
