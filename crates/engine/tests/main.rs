@@ -6,6 +6,8 @@
 )]
 
 mod attach;
+mod creation;
 mod fakes;
 mod lifecycle;
 mod reconcile;
+mod rootview;
