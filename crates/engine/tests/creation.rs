@@ -79,7 +79,7 @@ async fn a_missing_bind_source_is_made_at_the_start() {
         .iter()
         .find(|m| m.destination.ends_with("data"))
         .unwrap();
-    assert_eq!(mount.options, ["rbind", "ro", "rprivate"]);
+    assert_eq!(mount.options, ["rbind", "rro", "rprivate"]);
     let seen = world
         .engine
         .containers()

@@ -61,9 +61,6 @@ pub struct MountRecord {
     /// Bind only the directory itself, not what is mounted below it.
     #[serde(default)]
     pub non_recursive: bool,
-    /// Make mounts below a read-only bind read-only too, or fail.
-    #[serde(default)]
-    pub force_recursive_read_only: bool,
     /// Leave mounts below a read-only bind writable.
     #[serde(default)]
     pub read_only_non_recursive: bool,
@@ -73,7 +70,7 @@ pub struct MountRecord {
     /// Options of a tmpfs, as mount(8) takes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tmpfs_options: Vec<String>,
-    /// Labels and driver options for a volume that has to be made cannot be honoured by every store; kept for inspect.
+    /// A volume that the user gave no name.
     #[serde(default)]
     pub anonymous: bool,
 }
@@ -93,7 +90,6 @@ impl MountRecord {
             no_copy: false,
             create_source: false,
             non_recursive: false,
-            force_recursive_read_only: false,
             read_only_non_recursive: false,
             subpath: String::new(),
             tmpfs_options: Vec::new(),

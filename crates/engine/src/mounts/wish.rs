@@ -188,7 +188,6 @@ fn bind(record: &mut MountRecord, mount: &Mount, invalid: &dyn Fn(String) -> Err
         record.create_source = options.create_mountpoint;
         record.non_recursive = options.non_recursive;
         record.read_only_non_recursive = options.read_only_non_recursive;
-        record.force_recursive_read_only = options.read_only_force_recursive;
         match options.propagation.as_str() {
             "" => {}
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {

@@ -168,8 +168,8 @@ fn user_mount(record: &MountRecord) -> Mount {
     let recursive = record.kind == MountKind::Bind && !record.non_recursive;
     let mut options = vec![if recursive { "rbind" } else { "bind" }];
     if !record.writable {
-        // `rro` also covers mounts below the source; kernels before 5.12 lack it, and the runtime says so.
-        let deep = recursive && record.force_recursive_read_only;
+        // `rro` also covers what is mounted below the source, as in Docker since 25.
+        let deep = recursive && !record.read_only_non_recursive;
         options.push(if deep { "rro" } else { "ro" });
     }
     let propagation = record.propagation.as_str();

@@ -219,7 +219,7 @@ fn user_mounts_replace_defaults_and_follow_their_parents() {
     let spec = spec_of(&record, 0);
     let hosts = mount(&spec, "/etc/hosts");
     assert_eq!(hosts.source.as_deref(), Some("/h"));
-    assert!(hosts.options.contains(&"ro".to_owned()));
+    assert!(hosts.options.contains(&"rro".to_owned()));
     let memory: Vec<_> = spec
         .mounts
         .iter()
