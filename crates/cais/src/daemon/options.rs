@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cais_types::api::Ulimit;
 use clap::Parser;
 
 /// Where the configuration file is looked for when no flag names one.
@@ -88,7 +89,7 @@ pub struct Options {
     pub ephemeral: bool,
     /// Write one byte to this inherited descriptor when the daemon is ready
     #[arg(long, value_name = "int", hide = true)]
-    pub ready_fd: Option<i32>,
+    pub ready_fd: Option<u8>,
 }
 
 /// Names of the configuration file that stand for a flag of another name.
@@ -125,7 +126,11 @@ impl Options {
 
     /// Where to listen: the given hosts, or the default socket.
     pub fn listen_on(&self) -> Vec<String> {
-        if self.hosts.is_empty() { vec![format!("unix://{}", cais_client::DEFAULT_SOCKET)] } else { self.hosts.clone() }
+        if self.hosts.is_empty() {
+            vec![format!("unix://{}", cais_client::DEFAULT_SOCKET)]
+        } else {
+            self.hosts.clone()
+        }
     }
 
     /// Log options as a map.
@@ -133,33 +138,61 @@ impl Options {
         self.log_opts
             .iter()
             .map(|option| {
-                let (key, value) =
-                    option.split_once('=').with_context(|| format!("invalid log option {option:?}: want key=value"))?;
+                let (key, value) = option
+                    .split_once('=')
+                    .with_context(|| format!("invalid log option {option:?}: want key=value"))?;
                 Ok((key.to_owned(), value.to_owned()))
             })
             .collect()
     }
 }
 
-fn read_config_file(named: Option<&Path>) -> Result<Option<(PathBuf, serde_json::Map<String, serde_json::Value>)>> {
+/// A ulimit as users write it: `name=soft[:hard]`.
+pub fn ulimit(text: &str) -> Result<Ulimit> {
+    let (name, limits) = text.split_once('=').context("want name=soft[:hard]")?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    Ok(Ulimit {
+        name: name.to_owned(),
+        soft: soft.parse()?,
+        hard: hard.parse()?,
+    })
+}
+
+fn read_config_file(
+    named: Option<&Path>,
+) -> Result<Option<(PathBuf, serde_json::Map<String, serde_json::Value>)>> {
     let path = named.unwrap_or(Path::new(DEFAULT_CONFIG_FILE));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("read configuration file {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("read configuration file {}", path.display()));
+        }
     };
     let file = serde_json::from_str(&text).with_context(|| {
-        format!("unable to configure the daemon with file {}: invalid JSON", path.display())
+        format!(
+            "unable to configure the daemon with file {}: invalid JSON",
+            path.display()
+        )
     })?;
     Ok(Some((path.to_owned(), file)))
 }
 
 /// The file's entries as command line words.
-fn file_flags(path: &Path, file: &serde_json::Map<String, serde_json::Value>) -> Result<Vec<String>> {
+fn file_flags(
+    path: &Path,
+    file: &serde_json::Map<String, serde_json::Value>,
+) -> Result<Vec<String>> {
     use serde_json::Value;
     let mut words = Vec::new();
     for (name, value) in file {
-        let flag = FILE_NAMES.iter().find(|(file_name, _)| file_name == name).map_or(name.as_str(), |(_, flag)| *flag);
+        let flag = FILE_NAMES
+            .iter()
+            .find(|(file_name, _)| file_name == name)
+            .map_or(name.as_str(), |(_, flag)| *flag);
         match value {
             Value::Bool(false) if flag != "icc" => {}
             Value::Bool(true) if flag != "icc" => words.push(format!("--{flag}")),
@@ -174,12 +207,20 @@ fn file_flags(path: &Path, file: &serde_json::Map<String, serde_json::Value>) ->
             Value::Object(map) if name == "default-ulimits" => {
                 words.extend(map.values().map(|limit| {
                     let number = |key: &str| limit[key].as_i64().unwrap_or(0);
-                    format!("--{flag}={}={}:{}", limit["Name"].as_str().unwrap_or(""), number("Soft"), number("Hard"))
+                    format!(
+                        "--{flag}={}={}:{}",
+                        limit["Name"].as_str().unwrap_or(""),
+                        number("Soft"),
+                        number("Hard")
+                    )
                 }));
             }
             Value::Object(map) => {
                 for (key, value) in map {
-                    words.push(format!("--{flag}={key}={}", value.as_str().unwrap_or_default()));
+                    words.push(format!(
+                        "--{flag}={key}={}",
+                        value.as_str().unwrap_or_default()
+                    ));
                 }
             }
             Value::Null => {}
@@ -192,11 +233,20 @@ fn list_item(path: &Path, name: &str, value: &serde_json::Value) -> Result<Strin
     match value {
         serde_json::Value::String(text) => Ok(text.clone()),
         serde_json::Value::Object(pool) if name == "default-address-pools" => {
-            let base = pool.get("base").and_then(serde_json::Value::as_str).unwrap_or_default();
-            let size = pool.get("size").and_then(serde_json::Value::as_u64).unwrap_or_default();
+            let base = pool
+                .get("base")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or_default();
+            let size = pool
+                .get("size")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or_default();
             Ok(format!("base={base},size={size}"))
         }
-        other => bail!("unable to configure the daemon with file {}: {name}: unexpected {other}", path.display()),
+        other => bail!(
+            "unable to configure the daemon with file {}: {name}: unexpected {other}",
+            path.display()
+        ),
     }
 }
 
@@ -208,7 +258,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("daemon.json");
         std::fs::write(&path, file).unwrap();
-        let mut args = vec!["cais daemon".to_owned(), format!("--config-file={}", path.display())];
+        let mut args = vec![
+            "cais daemon".to_owned(),
+            format!("--config-file={}", path.display()),
+        ];
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         Options::read(args)
     }
@@ -231,9 +284,15 @@ mod tests {
 
     #[test]
     fn a_directive_given_twice_or_unknown_is_an_error() {
-        for (flags, file) in [(&["--bip=10.9.0.1/24"][..], r#"{"bip": "10.8.0.1/24"}"#), (&[], r#"{"no-such": true}"#)] {
+        for (flags, file) in [
+            (&["--bip=10.9.0.1/24"][..], r#"{"bip": "10.8.0.1/24"}"#),
+            (&[], r#"{"no-such": true}"#),
+        ] {
             let error = read(flags, file).unwrap_err().to_string();
-            assert!(error.contains("unable to configure the daemon with file"), "{error}");
+            assert!(
+                error.contains("unable to configure the daemon with file"),
+                "{error}"
+            );
         }
     }
 }

@@ -1,43 +1,208 @@
-//! The monitor's container.
+//! The monitor's container: made, added to and removed through the runtime.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
-use super::protocol::{Failure, FailureClass, Launch};
-use super::runner::{ProcessStdio, Runner, Started};
-use crate::spec;
+use cais_sys::core_process::namespace;
 
-/// One container. There is none yet: this build cannot make containers, and says so.
-pub enum Container {}
+use super::overlay;
+use super::protocol::{self, Failure, FailureClass, Launch, ProcessIdentity};
+use super::runner::{ProcessStdio, Runner, Running, Started};
+use crate::cgroups::Cgroup;
+use crate::container::{
+    Class, CreateRequest, ExecRequest, Process, Rootfs, RuntimeError, Stdio, create, exec,
+};
+use crate::seccomp;
+use crate::spec::{self, NamespaceType};
+
+/// One container, from its launch to its removal.
+pub struct Container {
+    id: String,
+    directory: PathBuf,
+    /// Until the start.
+    prepared: Option<Prepared>,
+    live: Option<Live>,
+}
+
+struct Prepared {
+    spec: Box<spec::Spec>,
+    rootfs: Rootfs,
+}
+
+struct Live {
+    process: Process,
+    cgroup: Cgroup,
+    /// Bits of the namespaces that execs join.
+    namespaces: u64,
+    /// Kept for execs.
+    filter: Option<seccomp::Program>,
+    personality: Option<spec::LinuxPersonality>,
+    /// Init's end ends every process of the container.
+    own_pids: bool,
+    /// Init has ended, and nothing else can be running.
+    empty: bool,
+}
 
 impl Container {
-    /// Refuses.
+    /// Does all that needs no network: the root file system is mounted, outside every mount namespace.
     pub fn prepare(launch: Launch) -> Result<Self, Failure> {
-        let message = format!(
-            "cannot run container {}: this build has no runtime",
-            launch.id
-        );
-        Err(Failure::new(FailureClass::Internal, message))
+        let rootfs = match launch.rootfs {
+            protocol::Rootfs::Overlay { lower, upper, work } => {
+                Rootfs::Mount(overlay::mount(&lower, &upper, &work)?)
+            }
+            protocol::Rootfs::Directory(path) => Rootfs::Directory(path),
+        };
+        Ok(Self {
+            id: launch.id,
+            directory: launch.directory,
+            prepared: Some(Prepared {
+                spec: Box::new(launch.spec),
+                rootfs,
+            }),
+            live: None,
+        })
     }
 }
 
 impl Runner for Container {
-    fn start(&mut self, _: ProcessStdio, _: Option<OwnedFd>) -> Result<Started, Failure> {
-        match *self {}
+    fn start(&mut self, stdio: ProcessStdio, network: Option<OwnedFd>) -> Result<Started, Failure> {
+        let Some(Prepared { spec, rootfs }) = self.prepared.take() else {
+            return Err(Failure::new(
+                FailureClass::Invalid,
+                "container is already started",
+            ));
+        };
+        let namespaces = namespace_bits(&spec) | if network.is_some() { namespace::NET } else { 0 };
+        let created = create(CreateRequest {
+            id: &self.id,
+            spec: &spec,
+            bundle: &self.directory,
+            rootfs,
+            stdio: stdio.into(),
+            netns: network,
+            preserve_fds: 0,
+            no_new_keyring: false,
+            die_with_parent: true,
+        })?;
+        let (process, console, cgroup) = created.start()?;
+        let running = running(&process)?;
+        let linux = spec.linux.as_ref();
+        let filter = linux
+            .and_then(|linux| linux.seccomp.as_ref())
+            .map(seccomp::compile)
+            .transpose();
+        self.live = Some(Live {
+            process,
+            cgroup,
+            namespaces,
+            filter: filter
+                .map_err(|error| Failure::new(FailureClass::Invalid, error.to_string()))?,
+            personality: linux.and_then(|linux| linux.personality.clone()),
+            own_pids: has_own_pids(&spec),
+            empty: false,
+        });
+        Ok(Started { running, console })
     }
 
-    fn exec(&mut self, _: &spec::Process, _: ProcessStdio) -> Result<Started, Failure> {
-        match *self {}
+    fn exec(&mut self, process: &spec::Process, stdio: ProcessStdio) -> Result<Started, Failure> {
+        let Some(live) = &self.live else {
+            return Err(Failure::new(
+                FailureClass::NotRunning,
+                "container is not running",
+            ));
+        };
+        let (process, console) = exec(ExecRequest {
+            init_pidfd: live.process.pidfd.as_fd(),
+            init_pid: live.process.pid,
+            namespaces: live.namespaces,
+            process,
+            stdio: stdio.into(),
+            cgroup: &live.cgroup,
+            filter: live.filter.clone(),
+            personality: live.personality.as_ref(),
+            preserve_fds: 0,
+            die_with_parent: false,
+        })?;
+        Ok(Started {
+            running: running(&process)?,
+            console,
+        })
     }
 
     fn kill_rest(&mut self) {
-        match *self {}
+        if let Some(live) = &mut self.live {
+            live.empty = live.own_pids || live.cgroup.kill_all().is_ok();
+        }
     }
 
     fn oom_killed(&self) -> bool {
-        match *self {}
+        self.live
+            .as_ref()
+            .is_some_and(|live| live.cgroup.oom_kills().is_ok_and(|kills| kills > 0))
     }
 
     fn remove(&mut self) {
-        match *self {}
+        self.prepared = None;
+        if let Some(live) = self.live.take() {
+            if !live.empty {
+                live.cgroup.kill_all().ok();
+            }
+            live.cgroup.remove().ok();
+        }
     }
+}
+
+impl From<ProcessStdio> for Stdio {
+    fn from(stdio: ProcessStdio) -> Self {
+        match stdio {
+            ProcessStdio::Terminal => Self::Terminal,
+            ProcessStdio::Descriptors {
+                stdin,
+                stdout,
+                stderr,
+            } => Self::Descriptors {
+                stdin,
+                stdout,
+                stderr,
+            },
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        let class = match error.class {
+            Class::CommandNotFound => FailureClass::CommandNotFound,
+            Class::CommandNotExecutable => FailureClass::CommandNotExecutable,
+            Class::Invalid => FailureClass::Invalid,
+            Class::Internal => FailureClass::Internal,
+        };
+        Self::new(class, error.message)
+    }
+}
+
+fn namespace_bits(spec: &spec::Spec) -> u64 {
+    let wanted = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    wanted.fold(0, |bits, one| {
+        bits | crate::container::namespace_bit(one.kind)
+    })
+}
+
+fn running(process: &Process) -> Result<Running, Failure> {
+    let identity = ProcessIdentity {
+        pid: process.pid,
+        start_time: process.start_time,
+    };
+    Ok(Running {
+        identity,
+        pidfd: process.pidfd.try_clone()?,
+    })
+}
+
+/// Whether the container has a process namespace that is neither the host's nor another container's.
+fn has_own_pids(spec: &spec::Spec) -> bool {
+    spec.linux
+        .iter()
+        .flat_map(|linux| &linux.namespaces)
+        .any(|namespace| namespace.kind == NamespaceType::Pid && namespace.path.is_none())
 }

@@ -1,0 +1,290 @@
+//! The image store behind the engine's ports.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
+use cais_engine::services::images::{ImageCatalog, ImageUser, LoadEvent, RemovedImage};
+use cais_images::{ImageConfig, NamedImage, RemoveOptions, Removed, Store};
+use cais_types::api::query::ImportQuery;
+use cais_types::api::{
+    FilesystemChange, GraphDriver, HistoryItem, ImageInspect, ImageMetadata, ImageSummary, RootFs,
+    ZERO_TIME,
+};
+use cais_types::{ContainerId, Digest, Error, Reference, Result};
+
+/// Adapts [`Store`].
+pub struct Images(pub Arc<Store>);
+
+impl RootfsStore for Images {
+    fn resolve(&self, image: &str) -> Result<ResolvedImage> {
+        let found = self.0.resolve(image)?;
+        let config = self.0.config(&found.id)?;
+        Ok(ResolvedImage {
+            id: found.id,
+            config: runtime_config(&config)?.into(),
+            os: found.os.clone(),
+            architecture: found.architecture.clone(),
+        })
+    }
+
+    fn create(&self, container: &ContainerId, image: &Digest) -> Result<()> {
+        Ok(self.0.create(container, image)?)
+    }
+
+    fn dirs(&self, container: &ContainerId, image: &Digest) -> Result<OverlayDirs> {
+        let dirs = self.0.dirs(container, image)?;
+        Ok(OverlayDirs {
+            lower: dirs.lower,
+            upper: dirs.upper,
+            work: dirs.work,
+        })
+    }
+
+    fn remove(&self, container: &ContainerId) -> Result<()> {
+        Ok(self.0.remove(container)?)
+    }
+
+    fn usage(&self, container: &ContainerId, image: &Digest) -> Result<(u64, u64)> {
+        Ok(self.0.usage(container, image)?)
+    }
+
+    fn changes(&self, container: &ContainerId, image: &Digest) -> Result<Vec<FilesystemChange>> {
+        let changes = self.0.changes(container, image)?.into_iter();
+        Ok(changes
+            .map(|change| FilesystemChange {
+                kind: change.kind as u8,
+                path: change.path,
+            })
+            .collect())
+    }
+
+    fn retain(&self, known: &[ContainerId]) -> Result<()> {
+        Ok(self.0.retain(known)?)
+    }
+}
+
+/// The `config` part of an image.
+fn runtime_config(config: &ImageConfig) -> Result<cais_types::api::ImageConfig> {
+    match &config.config {
+        None => Ok(cais_types::api::ImageConfig::default()),
+        Some(value) => serde_json::from_value(value.clone()).map_err(|error| {
+            Error::internal(format!("image configuration: {error}")).with_source(error)
+        }),
+    }
+}
+
+impl Images {
+    fn summary(&self, named: &NamedImage, shared: u64) -> Result<ImageSummary> {
+        let labels = self.0.config(&named.image.id)?.labels();
+        Ok(ImageSummary {
+            containers: -1,
+            created: named.image.created,
+            id: named.image.id.to_string(),
+            labels: (!labels.is_empty()).then_some(labels),
+            parent_id: named
+                .image
+                .parent
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            repo_digests: named.digests(),
+            repo_tags: named.tags(),
+            shared_size: shared.cast_signed(),
+            size: named.image.size.cast_signed(),
+            ..ImageSummary::default()
+        })
+    }
+}
+
+impl ImageCatalog for Images {
+    fn list(&self, all: bool) -> Result<Vec<ImageSummary>> {
+        let shared: BTreeMap<Digest, u64> = self.0.disk_usage().shared.into_iter().collect();
+        let images = self.0.list(all);
+        images
+            .iter()
+            .map(|named| self.summary(named, shared.get(&named.image.id).copied().unwrap_or(0)))
+            .collect()
+    }
+
+    fn inspect(&self, name: &str) -> Result<ImageInspect> {
+        let named = self.0.inspect(name)?;
+        let config = self.0.config(&named.image.id)?;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Ok(ImageInspect {
+            id: named.image.id.to_string(),
+            repo_tags: named.tags(),
+            repo_digests: named.digests(),
+            parent: named
+                .image
+                .parent
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            comment: text(&config.comment),
+            created: text(&config.created),
+            docker_version: text(&config.docker_version),
+            author: text(&config.author),
+            config: runtime_config(&config)?,
+            architecture: named.image.architecture.clone(),
+            variant: named.image.variant.clone().unwrap_or_default(),
+            os: named.image.os.clone(),
+            size: named.image.size.cast_signed(),
+            graph_driver: GraphDriver {
+                data: None,
+                name: "overlay2".to_owned(),
+            },
+            root_fs: RootFs {
+                r#type: "layers".to_owned(),
+                layers: named.image.diffs.iter().map(Digest::to_string).collect(),
+            },
+            metadata: ImageMetadata {
+                last_tag_time: named
+                    .image
+                    .tagged
+                    .clone()
+                    .unwrap_or_else(|| ZERO_TIME.to_owned()),
+            },
+            ..ImageInspect::default()
+        })
+    }
+
+    fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
+        let lines = self.0.history(name)?.into_iter();
+        Ok(lines
+            .map(|line| HistoryItem {
+                comment: line.comment,
+                created: line.created,
+                created_by: line.created_by,
+                id: line.id,
+                size: line.size.cast_signed(),
+                tags: (!line.tags.is_empty()).then_some(line.tags),
+            })
+            .collect())
+    }
+
+    fn tag(&self, name: &str, target: &str) -> Result<Digest> {
+        let reference = reference(target)?;
+        self.0.tag(name, &reference)?;
+        Ok(self.0.resolve(name)?.id)
+    }
+
+    fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        prune_parents: bool,
+        users: &[ImageUser],
+    ) -> Result<Vec<RemovedImage>> {
+        let options = RemoveOptions {
+            force,
+            prune_parents,
+        };
+        Ok(self
+            .0
+            .remove_image(name, options, &in_store(users))?
+            .into_iter()
+            .map(told)
+            .collect())
+    }
+
+    fn prune(
+        &self,
+        all: bool,
+        users: &[ImageUser],
+        accepts: &dyn Fn(&str, &BTreeMap<String, String>) -> bool,
+    ) -> Result<(Vec<RemovedImage>, u64)> {
+        let keep = |image: &cais_images::Image| {
+            self.0.config(&image.id).is_ok_and(|config| {
+                !accepts(
+                    config.created.as_deref().unwrap_or(ZERO_TIME),
+                    &config.labels(),
+                )
+            })
+        };
+        let pruned = self.0.prune_images(all, &in_store(users), keep)?;
+        Ok((pruned.removed.into_iter().map(told).collect(), pruned.freed))
+    }
+
+    fn load(
+        &self,
+        archive: &mut (dyn Read + Send),
+        progress: &mut (dyn FnMut(LoadEvent) + Send),
+    ) -> Result<Vec<(Digest, Vec<String>)>> {
+        let mut events = |event| {
+            progress(match event {
+                cais_images::LoadEvent::Layer { id, current, total } => {
+                    LoadEvent::Layer { id, current, total }
+                }
+                cais_images::LoadEvent::Message(text) => LoadEvent::Message(text),
+            });
+        };
+        let loaded = self.0.load(archive, &mut events)?.into_iter();
+        Ok(loaded
+            .map(|one| {
+                (
+                    one.id,
+                    one.references.iter().map(Reference::familiar).collect(),
+                )
+            })
+            .collect())
+    }
+
+    fn save(&self, names: &[String], mut out: &mut dyn Write) -> Result<()> {
+        Ok(self.0.save(names, &mut out)?)
+    }
+
+    fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest> {
+        let name = match (query.repo.as_str(), query.tag.as_str()) {
+            ("", _) => None,
+            (repo, "") => Some(reference(repo)?),
+            (repo, tag) => Some(reference(&format!("{repo}:{tag}"))?),
+        };
+        let request = cais_images::ImportRequest {
+            reference: name,
+            message: query.message.clone(),
+            changes: query.changes.clone(),
+            platform: query.platform.clone(),
+        };
+        Ok(self.0.import(archive, &request)?)
+    }
+
+    fn layers_size(&self) -> u64 {
+        self.0.disk_usage().layers
+    }
+
+    fn count(&self) -> usize {
+        self.0.list(true).len()
+    }
+
+    fn open_root(&self, container: &ContainerId, image: &Digest) -> Result<OwnedFd> {
+        Ok(self.0.open_root(container, image)?)
+    }
+
+    fn export(&self, root: BorrowedFd<'_>, mut out: &mut dyn Write) -> Result<()> {
+        cais_images::export(root, &mut out)
+            .map_err(|error| Error::internal(format!("export: {error}")).with_source(error))
+    }
+}
+
+fn reference(text: &str) -> Result<Reference> {
+    text.parse::<Reference>()
+        .map_err(|error| Error::invalid(error.to_string()).with_source(error))
+}
+
+fn in_store(users: &[ImageUser]) -> Vec<cais_images::ImageUser> {
+    let user = |user: &ImageUser| cais_images::ImageUser {
+        container: user.container,
+        image: user.image,
+        running: user.running,
+    };
+    users.iter().map(user).collect()
+}
+
+fn told(removed: Removed) -> RemovedImage {
+    match removed {
+        Removed::Untagged(name, id) => RemovedImage::Untagged(name, id),
+        Removed::Image(id) => RemovedImage::Deleted(id),
+        Removed::Layer(id) => RemovedImage::Layer(id),
+    }
+}

@@ -1,0 +1,56 @@
+//! Starting monitors: from a copy of our own binary that no container can write to, opened once.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use cais_engine::launcher::Launcher;
+use cais_types::{ContainerId, Error, Result};
+
+/// Starts monitors and reaps those that ended.
+pub struct Monitors {
+    binary: OwnedFd,
+    running: Mutex<HashMap<ContainerId, OwnedFd>>,
+}
+
+impl Monitors {
+    /// Monitors from this binary.
+    pub fn new(binary: OwnedFd) -> Self {
+        Self {
+            binary,
+            running: Mutex::new(HashMap::new()),
+        }
+    }
+}
+
+impl Launcher for Monitors {
+    fn launch(&self, container: &ContainerId) -> Result<OwnedFd> {
+        let launched =
+            cais_runtime::monitor::launch::launch(self.binary.as_fd(), &container.to_string())
+                .map_err(|error| {
+                    Error::internal(format!("cannot start a monitor: {error}")).with_source(error)
+                })?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = running.insert(*container, launched.pidfd) {
+            reap(&earlier);
+        }
+        Ok(launched.socket)
+    }
+
+    fn ended(&self, container: &ContainerId) {
+        let pidfd = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(container);
+        if let Some(pidfd) = pidfd {
+            reap(&pidfd);
+        }
+    }
+}
+
+/// Its socket is closed, so it is about to end, if it has not.
+fn reap(pidfd: &OwnedFd) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+}

@@ -1,0 +1,271 @@
+//! kill -9 of the daemon and of monitors: no line, no exit code and no kernel object is lost or left.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use cais_testkit::{TestDaemon, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{CAIS, daemon};
+
+/// What the kernel holds for this daemon: processes, mounts, links, cgroups.
+fn leftovers(daemon: &TestDaemon) -> Vec<String> {
+    let mut found = Vec::new();
+    let root = daemon.scratch().to_string_lossy().into_owned();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    found.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&root))
+            .map(|line| format!("mount {line}")),
+    );
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(command) = fs::read_to_string(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if cgroup.contains(&format!("/{}/", daemon.name())) {
+            found.push(format!("process {} {command}", entry.path().display()));
+        }
+    }
+    for controller in ["memory", "pids", "devices", "freezer"] {
+        let parent = format!("/sys/fs/cgroup/{controller}/{}", daemon.name());
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                found.push(format!("cgroup {}", entry.path().display()));
+            }
+        }
+    }
+    for entry in fs::read_dir("/sys/class/net").unwrap().flatten() {
+        let master = fs::read_link(entry.path().join("master")).unwrap_or_default();
+        if master.to_string_lossy().ends_with(&daemon.name()) {
+            found.push(format!("link {}", entry.path().display()));
+        }
+    }
+    let table = Command::new("nft")
+        .args(["list", "table", "ip", &daemon.name()])
+        .output()
+        .unwrap();
+    let rules = String::from_utf8_lossy(&table.stdout).into_owned();
+    found.extend(
+        rules
+            .lines()
+            .filter(|line| line.contains("dnat to 10."))
+            .map(|line| format!("rule {line}")),
+    );
+    found
+}
+
+fn assert_nothing_left(daemon: &TestDaemon) {
+    let mut last = Vec::new();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while std::time::Instant::now() < end {
+        last = leftovers(daemon);
+        if last.is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("left over: {last:#?}");
+}
+
+#[test]
+fn containers_print_exec_and_exit_while_the_daemon_is_dead() {
+    let mut daemon = daemon();
+    let script = "for i in $(seq 1 300); do echo line $i; sleep 0.01; done; exit 23";
+    daemon
+        .cais(&[
+            "run", "-d", "--name", "printer", "busybox", "sh", "-c", script,
+        ])
+        .unwrap();
+    daemon
+        .cais(&[
+            "run",
+            "-d",
+            "--name",
+            "lasting",
+            "-p",
+            "127.0.0.1::80",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .unwrap();
+    let port = daemon.cais(&["port", "lasting"]).unwrap();
+    let attached = daemon
+        .client(CAIS, &["attach", "printer"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("some lines", || {
+        daemon.cais(&["logs", "printer"]).unwrap().lines().count() > 20
+    });
+    daemon.kill().unwrap();
+    let attached = attached.wait_with_output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&attached.stdout).ends_with("line 300\n"),
+        "the attached client saw the end"
+    );
+    daemon.restart().unwrap();
+    assert_eq!(daemon.cais(&["wait", "printer"]).unwrap(), "23\n");
+    let lines: Vec<String> = (1..=300).map(|n| format!("line {n}")).collect();
+    assert_eq!(
+        daemon
+            .cais(&["logs", "printer"])
+            .unwrap()
+            .lines()
+            .collect::<Vec<_>>(),
+        lines
+    );
+    assert_eq!(
+        daemon.cais(&["ps", "--format", "{{.Names}}"]).unwrap(),
+        "lasting\n"
+    );
+    assert_eq!(
+        daemon.cais(&["exec", "lasting", "echo", "alive"]).unwrap(),
+        "alive\n"
+    );
+    assert_eq!(daemon.cais(&["port", "lasting"]).unwrap(), port);
+    daemon.cais(&["rm", "-f", "printer", "lasting"]).unwrap();
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn an_exec_goes_on_while_the_daemon_is_dead() {
+    let mut daemon = daemon();
+    daemon
+        .cais(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .unwrap();
+    let exec = daemon
+        .client(
+            CAIS,
+            &[
+                "exec",
+                "box",
+                "sh",
+                "-c",
+                "echo begun; while [ ! -e /go ]; do sleep 0.01; done; echo done; exit 4",
+            ],
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("the exec", || {
+        daemon.cais(&["top", "box"]).unwrap().contains("begun")
+    });
+    daemon.restart().unwrap();
+    daemon.cais(&["exec", "box", "touch", "/go"]).unwrap();
+    let output = exec.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "begun\ndone\n");
+    assert_eq!(
+        daemon
+            .cais(&["inspect", "-f", "{{.State.Running}}", "box"])
+            .unwrap(),
+        "true\n"
+    );
+}
+
+#[test]
+fn a_killed_monitor_takes_its_container_along() {
+    let daemon = daemon();
+    daemon
+        .cais(&["run", "-d", "--name", "orphan", "busybox", "sleep", "1000"])
+        .unwrap();
+    let pid: i32 = daemon
+        .cais(&["inspect", "-f", "{{.State.Pid}}", "orphan"])
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let monitor: i32 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(daemon.cais(&["wait", "orphan"]).unwrap(), "137\n");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    daemon.cais(&["rm", "orphan"]).unwrap();
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn random_kills_leave_nothing() {
+    let rounds: u32 = std::env::var("CAIS_KILL_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(15);
+    let mut daemon = daemon();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64 ^ u64::from(std::process::id());
+    for round in 0..rounds {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let name = format!("round{round}");
+        let mut clients: Vec<_> = [
+            &[
+                "run",
+                "-d",
+                "--name",
+                &name,
+                "-p",
+                "80",
+                "busybox",
+                "sh",
+                "-c",
+                "echo one; sleep 0.02; exit 3",
+            ][..],
+            &["run", "--rm", "busybox", "true"],
+            &[
+                "run",
+                "--name",
+                &format!("{name}b"),
+                "busybox",
+                "seq",
+                "1000",
+            ],
+        ]
+        .into_iter()
+        .map(|args| {
+            daemon
+                .client(CAIS, args)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+        std::thread::sleep(std::time::Duration::from_micros(seed % 60_000));
+        daemon.restart().unwrap();
+        for client in &mut clients {
+            client.wait().unwrap();
+        }
+        let listed = daemon
+            .cais(&["ps", "-a", "--format", "{{.Names}} {{.State}}"])
+            .unwrap();
+        for line in listed.lines() {
+            let container = line.split(' ').next().unwrap();
+            assert!(
+                !line.ends_with("dead") && !line.ends_with("removing"),
+                "{listed}"
+            );
+            if daemon
+                .cais(&["inspect", "-f", "{{.State.Running}}", container])
+                .is_ok_and(|running| running == "true\n")
+            {
+                assert_eq!(daemon.cais(&["wait", container]).unwrap(), "3\n", "{line}");
+            }
+        }
+        let all = daemon.cais(&["ps", "-aq"]).unwrap();
+        let mut remove = vec!["rm", "-f"];
+        remove.extend(all.split_whitespace());
+        if remove.len() > 2 {
+            daemon.cais(&remove).unwrap();
+        }
+    }
+    assert_nothing_left(&daemon);
+}

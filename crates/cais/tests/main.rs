@@ -1,0 +1,20 @@
+//! End-to-end tests: our command line and the real docker on daemons of ours, checked with the kernel's eyes.
+
+mod clients;
+mod errors;
+mod kills;
+mod lifecycle;
+mod networks;
+mod security;
+mod storage;
+mod streams;
+
+use cais_testkit::{BaseImage, TestDaemon};
+
+/// The binary under test.
+const CAIS: &str = env!("CARGO_BIN_EXE_cais");
+
+/// A daemon that has busybox.
+fn daemon() -> TestDaemon {
+    TestDaemon::with_images(CAIS, &[BaseImage::Busybox]).expect("a daemon with busybox")
+}

@@ -1,0 +1,205 @@
+//! Init's side of a new container: a list of steps from the clone to the execution of the user's program.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use cais_sys::core_process::namespace;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, mount_change};
+
+use super::finish::{self, Final};
+use super::namespaces::Namespaces;
+use super::report::{Channel, Result, RuntimeError, during};
+use super::{Rootfs, Stdio, devices, hooks, mounts, rootfs};
+use crate::cgroups::Cgroup;
+use crate::seccomp;
+use crate::spec::{Linux, Process, Spec, Status};
+
+/// What init works from.
+pub struct Init<'a> {
+    pub id: &'a str,
+    pub spec: &'a Spec,
+    pub bundle: &'a Path,
+    pub rootfs: Rootfs,
+    pub stdio: Stdio,
+    pub preserve_fds: u32,
+    pub new_keyring: bool,
+    pub die_with_parent: bool,
+    pub filter: Option<seccomp::Program>,
+    pub namespaces: &'a Namespaces,
+    pub cgroup: &'a Cgroup,
+}
+
+/// The new process from its first instruction on; answers its exit code when it could not execute.
+pub fn main(init: Init<'_>, channel: &Channel) -> i32 {
+    // Until the program is executed nobody may look into a process that still holds the host's descriptors.
+    let _ = cais_sys::core_process::set_dumpable(false);
+    if !channel.wait_go() {
+        return 1;
+    }
+    match run(init, channel) {
+        Ok(never) => match never {},
+        Err(error) => {
+            channel.failed(&error);
+            1
+        }
+    }
+}
+
+fn run(init: Init<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
+    let Init {
+        spec, namespaces, ..
+    } = init;
+    let linux = spec.linux.clone().unwrap_or_default();
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| RuntimeError::invalid("process is missing"))?;
+    let _ = rustix::process::setsid();
+    namespaces.enter()?;
+    if namespaces.all() & namespace::USER != 0 {
+        cais_sys::core_process::set_ids(0, 0, None)
+            .map_err(during("become root of the user namespace"))?;
+    }
+    if namespaces.new & namespace::CGROUP != 0 {
+        cais_sys::core_process::unshare(namespace::CGROUP)
+            .map_err(during("unshare cgroup namespace"))?;
+    }
+    if init.new_keyring {
+        join_keyring(init.id);
+    }
+    names(spec)?;
+    let host = HostFiles::open()?;
+    let may_set_groups = host_allows_groups(namespaces);
+    let console = prepare_root(&init, &linux, process)?;
+    let terminal = finish::connect(init.stdio, console)?;
+    settle(spec, &linux, namespaces)?;
+    let last = Final {
+        process,
+        filter: init.filter,
+        die_with_parent: init.die_with_parent,
+        preserve_fds: init.preserve_fds,
+        host,
+        personality: linux.personality.as_ref(),
+        may_set_groups,
+    };
+    let program = last.become_user()?;
+    channel
+        .ready(terminal.as_ref().map(AsFd::as_fd))
+        .map_err(during("report"))?;
+    drop(terminal);
+    if !channel.wait_go() {
+        return Err(RuntimeError::invalid("the maker has gone"));
+    }
+    if let Some(hooks) = &spec.hooks {
+        let state = hooks::state(init.id, Status::Created, 1, init.bundle, spec);
+        hooks::run("startContainer", &hooks.start_container, &state)?;
+    }
+    Err(last.execute(&program))
+}
+
+/// Unprivileged user namespaces deny setgroups(2); ours are made with the rights to allow it, unless the caller has none.
+fn host_allows_groups(namespaces: &Namespaces) -> bool {
+    namespaces.all() & namespace::USER == 0
+        || std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow")
+}
+
+/// Files of the host's `/proc` that are needed after the root has changed; a container's own `/proc` is never trusted.
+#[derive(Debug)]
+pub struct HostFiles {
+    /// `/proc/self/` of this process.
+    pub own: OwnedFd,
+}
+
+impl HostFiles {
+    /// Opens them.
+    pub fn open() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = rustix::fs::open("/proc/thread-self", flags, Mode::empty())
+            .or_else(|_| rustix::fs::open("/proc/self", flags, Mode::empty()))
+            .map_err(during("open /proc/self"))?;
+        Ok(Self { own })
+    }
+
+    /// Writes one of this process's own files.
+    pub fn write(&self, name: &str, text: &str) -> std::io::Result<()> {
+        let file = rustix::fs::openat(
+            &self.own,
+            name,
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        rustix::io::write(&file, text.as_bytes())?;
+        Ok(())
+    }
+}
+
+fn join_keyring(id: &str) {
+    // Kernels without keyrings, and filters around us that refuse the call, are no reason to fail.
+    if let Ok(name) = std::ffi::CString::new(format!("_ses.{id}")) {
+        let _ = cais_sys::core_process::join_session_keyring(&name);
+    }
+}
+
+fn names(spec: &Spec) -> Result<()> {
+    if let Some(name) = spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).map_err(during("sethostname"))?;
+    }
+    if let Some(name) = spec.domainname.as_deref().filter(|name| !name.is_empty()) {
+        cais_sys::core_process::set_domain_name(name).map_err(during("setdomainname"))?;
+    }
+    Ok(())
+}
+
+/// Builds the mount namespace and enters the new root; answers init's terminal.
+fn prepare_root(
+    init: &Init<'_>,
+    linux: &Linux,
+    process: &Process,
+) -> Result<Option<(OwnedFd, OwnedFd)>> {
+    // Nothing mounted here may show on the host; shared propagation is given back at the end where it is asked for.
+    let propagation = match linux.rootfs_propagation.as_deref() {
+        Some("shared" | "rshared" | "slave" | "rslave") => MountPropagationFlags::DOWNSTREAM,
+        Some("private" | "rprivate") => MountPropagationFlags::PRIVATE,
+        _ => MountPropagationFlags::DOWNSTREAM,
+    };
+    mount_change("/", propagation | MountPropagationFlags::REC)
+        .map_err(during("make / a slave mount"))?;
+    let root = rootfs::attach(&init.rootfs)?;
+    let context = mounts::Context {
+        root: root.as_fd(),
+        cgroup: init.cgroup,
+        own_cgroup_namespace: init.namespaces.all() & namespace::CGROUP != 0,
+        user_namespace: init.namespaces.all() & namespace::USER != 0,
+    };
+    for mount in &init.spec.mounts {
+        mounts::mount(&context, mount)?;
+    }
+    devices::make(root.as_fd(), linux, context.user_namespace)?;
+    let console = match process.terminal {
+        true => Some(devices::console(root.as_fd(), process.console_size)?),
+        false => None,
+    };
+    if let Some(hooks) = &init.spec.hooks {
+        let pid = i32::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(1);
+        let state = hooks::state(init.id, Status::Creating, pid, init.bundle, init.spec);
+        hooks::run("createContainer", &hooks.create_container, &state)?;
+    }
+    rootfs::pivot(root.as_fd())?;
+    Ok(console)
+}
+
+/// What is done inside the new root before the rights are given away.
+fn settle(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    rootfs::write_sysctls(linux, namespaces.all())?;
+    for path in &linux.readonly_paths {
+        rootfs::make_read_only(path)?;
+    }
+    for path in &linux.masked_paths {
+        rootfs::mask(path)?;
+    }
+    if spec.root.as_ref().is_some_and(|root| root.readonly) {
+        rootfs::make_root_read_only()?;
+    }
+    rootfs::set_propagation(linux.rootfs_propagation.as_deref())
+}

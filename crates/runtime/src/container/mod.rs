@@ -1,0 +1,55 @@
+//! One container: made from a specification, started, joined by more processes.
+//!
+//! The caller has one thread. It clones init straight into its new namespaces; init reports over a socket and waits there for
+//! the word to execute. Nothing but init and the caller takes part.
+
+mod create;
+mod devices;
+mod exec;
+mod finish;
+pub mod hooks;
+mod init;
+mod mounts;
+mod namespaces;
+mod report;
+mod rootfs;
+
+pub use create::{CreateRequest, Created, create};
+pub use exec::{ExecRequest, exec};
+pub use namespaces::bit as namespace_bit;
+pub use report::{Class, RuntimeError};
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Where the root file system comes from.
+#[derive(Debug)]
+pub enum Rootfs {
+    /// A directory.
+    Directory(PathBuf),
+    /// A mount that is attached nowhere.
+    Mount(OwnedFd),
+}
+
+/// What a process gets as standard input, output and error.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's.
+    Inherit,
+    Descriptors {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal of the container's devpts; its controller comes back to the caller.
+    Terminal,
+}
+
+/// A process of a container, a child of the caller.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// Field 22 of `/proc/<pid>/stat`, clock ticks.
+    pub start_time: u64,
+}
