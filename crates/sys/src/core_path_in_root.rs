@@ -14,7 +14,11 @@ const TRIES: u32 = 128;
 
 /// Opens a path below the root; symbolic links resolve inside it, magic links are refused.
 pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new("/")
+    } else {
+        path
+    };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let mut tries = 0;
     loop {
@@ -48,7 +52,12 @@ pub fn directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     Ok(at)
 }
 
-fn step(root: BorrowedFd<'_>, at: BorrowedFd<'_>, name: &OsStr, reached: &Path) -> io::Result<OwnedFd> {
+fn step(
+    root: BorrowedFd<'_>,
+    at: BorrowedFd<'_>,
+    name: &OsStr,
+    reached: &Path,
+) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     match open(root, reached, flags, Mode::empty()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -68,9 +77,12 @@ pub fn file(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
         result => return result,
     }
     let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name());
-    let Some(name) = name else { return Err(Errno::ISDIR.into()) };
+    let Some(name) = name else {
+        return Err(Errno::ISDIR.into());
+    };
     let parent = directory(root, parent)?;
-    let create = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let create =
+        OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let name = Path::new(OsStr::from_bytes(name.as_bytes()));
     openat(&parent, name, create, Mode::from_raw_mode(0o755))?;
     open(root, path, OFlags::PATH, Mode::empty())

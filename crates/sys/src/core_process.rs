@@ -44,7 +44,11 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Copies the calling process, which must have one thread, into new namespaces (bits of [`namespace`]), and into a cgroup of
 /// version 2 when one is given. The child runs `body` and ends with its answer as exit code.
-pub fn copy(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> i32) -> io::Result<Child> {
+pub fn copy(
+    namespaces: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> io::Result<Child> {
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
         flags: namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
@@ -58,12 +62,25 @@ pub fn copy(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce()
     }
     // SAFETY: without CLONE_VM the child has its own copy of all memory, and the caller has one thread, so that no lock is
     // held by a thread that the child lacks.
-    let mut pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
-    if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) && cgroup.is_none() {
+    let mut pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    if pid < 0
+        && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS)
+        && cgroup.is_none()
+    {
         let flags = args.flags | args.exit_signal;
         let no_stack = std::ptr::null::<u8>();
         // SAFETY: as above; clone(2) on x86-64 takes flags, stack, parent_tid (here the pidfd), child_tid and tls.
-        pid = unsafe { libc::syscall(libc::SYS_clone, flags, no_stack, &raw mut pidfd, no_stack, 0) };
+        pid = unsafe {
+            libc::syscall(
+                libc::SYS_clone,
+                flags,
+                no_stack,
+                &raw mut pidfd,
+                no_stack,
+                0,
+            )
+        };
     }
     if pid < 0 {
         return Err(io::Error::last_os_error());
@@ -76,11 +93,18 @@ pub fn copy(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce()
     }
     // SAFETY: the kernel has just made this descriptor for us.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Child { pid: i32::try_from(pid).unwrap_or(0), pidfd })
+    Ok(Child {
+        pid: i32::try_from(pid).unwrap_or(0),
+        pidfd,
+    })
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// setns(2): joins a namespace, or with a pidfd several of a process's.
@@ -129,16 +153,38 @@ pub fn die_with_parent() -> io::Result<()> {
 
 /// Sets a resource limit by its number.
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: the kernel reads one struct.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null::<u8>()) })
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null::<u8>(),
+        )
+    })
 }
 
 /// The hard value of a resource limit.
 pub fn hard_limit(resource: u32) -> io::Result<u64> {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the kernel writes one struct.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) })?;
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<u8>(),
+            &raw mut limit,
+        )
+    })?;
     Ok(limit.rlim_max)
 }
 
@@ -168,7 +214,13 @@ pub fn limit_number(name: &str) -> Option<u32> {
 /// A new session keyring, which no other container shares (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
 pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     // SAFETY: the kernel reads a terminated string.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
+    })
 }
 
 /// personality(2).
@@ -214,27 +266,45 @@ pub fn set_scheduler(mut attributes: SchedulerAttributes) -> io::Result<()> {
 
 /// Unblocks all signals and sets them to their defaults, as a new program expects.
 pub fn reset_signals() {
-    // SAFETY: plain calls on the calling process's own signal state with valid pointers.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        for number in 1..=64 {
-            libc::signal(number, libc::SIG_DFL);
-        }
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler; refusals (SIGKILL, SIGSTOP) do not matter.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    let none = [0_u64];
+    let old = std::ptr::null_mut::<u64>();
+    // SAFETY: the kernel reads one set of 64 signals.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            old,
+            8,
+        )
+    };
 }
 
 /// Marks all descriptors from `first` on to be closed when a program is executed.
 pub fn close_on_execute_from(first: u32) -> io::Result<()> {
     // SAFETY: takes no pointers.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })
 }
 
 /// execve(2); comes back only with an error.
 pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
-        texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+        texts
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect()
     };
     let (arguments, environment) = (pointers(arguments), pointers(environment));
     // SAFETY: both lists end with a null pointer and their strings are alive.
