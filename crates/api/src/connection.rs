@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 
 use crate::backend::Hijack;
 
@@ -34,9 +35,17 @@ impl ClientStream {
 /// A client's socket as hyper reads and writes it.
 pub struct ClientIo {
     pub stream: ClientStream,
-    /// Set while a request runs that may take the connection over: the end of input is then for whoever takes it, and
-    /// must not look to hyper like a client that went away.
-    pub keep_end: Arc<AtomicBool>,
+    pub end: Arc<EndOfInput>,
+}
+
+/// The end of a client's input.
+#[derive(Default)]
+pub struct EndOfInput {
+    /// Set while a request runs that may take the connection over: the end is then for whoever takes it, and must not
+    /// look to hyper like a client that went away.
+    pub kept: AtomicBool,
+    /// Told when an end came that was kept.
+    pub seen: Notify,
 }
 
 /// A connection that leaves HTTP.
@@ -58,7 +67,8 @@ impl AsyncRead for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         let ended = matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
-        if ended && self.keep_end.load(Ordering::Acquire) {
+        if ended && self.end.kept.load(Ordering::Acquire) {
+            self.end.seen.notify_one();
             return Poll::Pending;
         }
         polled

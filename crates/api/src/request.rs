@@ -1,8 +1,5 @@
 //! A request as a handler sees it: its parameters, its query and its body, read by Docker's rules.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytes::Bytes;
 use cais_types::api::decode;
 use cais_types::api::query::Filters;
@@ -28,20 +25,12 @@ pub struct Call {
     pub query: Query,
     pub headers: HeaderMap,
     pub body: Incoming,
-    /// See [`Call::keep_end_of_input`].
-    pub keep_end: Arc<AtomicBool>,
 }
 
 impl Call {
     /// What the first placeholder stands for.
     pub fn name(&self) -> &str {
         self.params.first().map_or("", String::as_str)
-    }
-
-    /// Leaves the end of the client's input to whoever takes the connection over. To be called when the body is read and
-    /// the connection is about to leave HTTP: up to there an end means that the client is gone.
-    pub fn keep_end_of_input(&self) {
-        self.keep_end.store(true, Ordering::Release);
     }
 
     /// The JSON body; an absent one is the zero value.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cais_types::{Error, Framing, Result};
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::backend::{Backends, Hijack};
-use crate::connection::{ClientIo, ClientStream, Takeover, hand_over};
+use crate::connection::{ClientIo, ClientStream, EndOfInput, Takeover, hand_over};
 use crate::listen::{Listener, host_is_ours};
 use crate::reply::{self, Body, Reply};
 use crate::request::{Call, Query};
@@ -29,6 +29,9 @@ use crate::version::{self, Version};
 
 /// How long a client may take to send the head of its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a connection whose client has ended its input waits to be taken over.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What all connections share.
 struct Server {
@@ -114,25 +117,31 @@ mod libc_errno {
 struct Client {
     server: Arc<Server>,
     tcp: bool,
-    keep_end: Arc<AtomicBool>,
+    end: Arc<EndOfInput>,
     takeover: mpsc::Sender<Takeover>,
 }
 
 impl Server {
     async fn client(self: Arc<Self>, stream: ClientStream) {
-        let keep_end = Arc::new(AtomicBool::new(false));
+        let end = Arc::new(EndOfInput::default());
         let (takeover, mut taken) = mpsc::channel(1);
         let client = Arc::new(Client {
             server: self,
             tcp: matches!(stream, ClientStream::Tcp(_)),
-            keep_end: Arc::clone(&keep_end),
+            end: Arc::clone(&end),
             takeover,
         });
+        let ended = Arc::clone(&end);
         let service = service_fn(move |request| {
+            // Before the first poll of the answer, because hyper reads on before that.
+            client
+                .end
+                .kept
+                .store(may_hijack(&request), Ordering::Release);
             let client = Arc::clone(&client);
             async move { Ok::<_, Infallible>(client.answer(request).await) }
         });
-        let io = TokioIo::new(ClientIo { stream, keep_end });
+        let io = TokioIo::new(ClientIo { stream, end });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -145,6 +154,7 @@ impl Server {
                 return;
             }
             Some(takeover) = taken.recv() => takeover,
+            () = abandoned(&ended) => return,
         };
         let parts = connection.into_parts();
         let unread = parts.read_buf.to_vec();
@@ -152,6 +162,19 @@ impl Server {
             tracing::debug!(%error, "hijacked connection");
         }
     }
+}
+
+/// Whether a request may take its connection over.
+fn may_hijack(request: &Request<Incoming>) -> bool {
+    let path = request.uri().path();
+    let exec = path.ends_with("/start") && path.contains("/exec/");
+    request.method() == Method::POST && (path.ends_with("/attach") || exec)
+}
+
+/// Ends when a client's input has ended and nobody has taken the connection over long after.
+async fn abandoned(end: &EndOfInput) {
+    end.seen.notified().await;
+    tokio::time::sleep(TAKEOVER_TIMEOUT).await;
 }
 
 impl Client {
@@ -169,7 +192,7 @@ impl Client {
                 reply::error(&error)
             }
         };
-        self.keep_end.store(false, Ordering::Release);
+        self.end.kept.store(false, Ordering::Release);
         if head_only {
             *response.body_mut() = http_body_util::Empty::new()
                 .map_err(|never: Infallible| match never {})
@@ -203,7 +226,6 @@ impl Client {
             query: Query::parse(head.uri.query().unwrap_or("")),
             headers: head.headers,
             body,
-            keep_end: Arc::clone(&self.keep_end),
         };
         match (route.handler)(call).await? {
             Reply::Http(response) => Ok(response),

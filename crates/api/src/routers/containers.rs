@@ -154,7 +154,6 @@ async fn attach(call: Call) -> Result<Reply> {
         stderr: query.flag("stderr"),
         raw: false,
     };
-    call.keep_end_of_input();
     let hijack = call.backends.containers.attach(call.name(), query).await?;
     Ok(Reply::Hijack(hijack))
 }

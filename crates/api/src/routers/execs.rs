@@ -39,7 +39,6 @@ async fn start(mut call: Call) -> Result<Reply> {
         call.backends.execs.start_detached(call.name()).await?;
         return Ok(reply::empty(StatusCode::OK));
     }
-    call.keep_end_of_input();
     let hijack = call
         .backends
         .execs
