@@ -117,6 +117,28 @@ impl App {
         Ok(self.client.get_or_init(|| client))
     }
 
+    /// Name of the context in use; a host named by hand is the default one.
+    pub fn current_context(&self) -> String {
+        let said = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        if self.globals.changed("host") {
+            return "default".into();
+        }
+        if let Some(name) = said(self.globals.value("context")) {
+            return name;
+        }
+        if env("DOCKER_HOST").is_some() {
+            return "default".into();
+        }
+        env("DOCKER_CONTEXT")
+            .or_else(|| said(Some(&self.config().current_context)))
+            .unwrap_or_else(|| "default".into())
+    }
+
+    /// Whether `--debug` was given.
+    pub fn debug(&self) -> bool {
+        self.globals.switch("debug")
+    }
+
     /// The detach keys: those of a flag, or the configured ones.
     pub fn detach_keys(&self, flag: Option<&str>) -> String {
         match flag {

@@ -147,13 +147,16 @@ mod tests {
             go_time("2026-11-21T04:56:17+02:00"),
             "2026-11-21 04:56:17 +0200 +0200"
         );
-        assert_eq!((size3(1_982_498), size4(1_982_498)), ("1.98MB".into(), "1.982MB".into()));
+        assert_eq!(
+            (size3(1_982_498), size4(1_982_498)),
+            ("1.98MB".into(), "1.982MB".into())
+        );
     }
 
     #[test]
     fn numbers_in_names_count() {
         let mut names = ["v10", "v2", "a", "v2b", "V1", "v02"];
         names.sort_by(|a, b| natural_order(a, b));
-        assert_eq!(names, ["V1", "a", "v2", "v02", "v2b", "v10"]);
+        assert_eq!(names, ["V1", "a", "v2", "v2b", "v02", "v10"]);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::app::App;
 use crate::autostart::SpawnCommand;
 use crate::command::{Command, Group, Invocation};
-use crate::commands::{GROUPS, TOP};
+use crate::commands::{GROUPS, TOP, unbuilt};
 use crate::error::CliError;
 use crate::flags::{self, Parsed};
 use crate::help;
@@ -137,9 +137,9 @@ fn find(program: &str, globals: &Parsed) -> Result<Target, CliError> {
     }
     match find_group(word) {
         Some(group) => in_group(program, group, rest, want_help),
-        None => Err(CliError::new(format!(
+        None => Err(unbuilt::error(program, word).unwrap_or_else(|| CliError::new(format!(
             "{program}: unknown command: {program} {word}\n\nRun '{program} --help' for more information"
-        ))),
+        )))),
     }
 }
 
@@ -186,9 +186,9 @@ fn in_group(
         .find(|command| command.name == word || command.other_names.contains(&word.as_str()));
     match found {
         Some(command) => call(program, &format!("{path} {word}"), command, rest, want_help),
-        None => Err(CliError::new(format!(
+        None => Err(unbuilt::error(program, &format!("{} {word}", group.name)).unwrap_or_else(|| CliError::new(format!(
             "{program}: unknown command: {path} {word}\n\nUsage:  {path}\n\nRun '{path} --help' for more information"
-        ))),
+        )))),
     }
 }
 

@@ -18,10 +18,14 @@
 //! Only the verb that is called costs anything: the tables are constants and nothing is built at start.
 
 pub mod app;
+pub mod archive;
 pub mod autostart;
+pub mod cell;
 pub mod command;
 pub mod commands;
+pub mod confirm;
 pub mod container_spec;
+pub mod context_store;
 mod dispatch;
 pub mod error;
 pub mod flags;

@@ -11,11 +11,13 @@ pub fn parse(text: &str, now: Timestamp) -> String {
     if text.is_empty() {
         return String::new();
     }
-    if let Some(nanoseconds) = parse_go_duration(text) {
+    if text != "0"
+        && let Some(nanoseconds) = parse_go_duration(text)
+    {
         let then = now
             .checked_sub(SignedDuration::from_nanos(nanoseconds))
             .unwrap_or(now);
-        return seconds(then);
+        return then.as_second().to_string();
     }
     if let Ok(time) = text.parse::<Timestamp>() {
         return seconds(time);
@@ -42,8 +44,9 @@ mod tests {
     fn forms() {
         let now: Timestamp = "2024-01-02T03:04:05.5Z".parse().unwrap();
         assert_eq!(parse("", now), "");
+        assert_eq!(parse("0", now), "0");
         assert_eq!(parse("1700000000", now), "1700000000");
-        assert_eq!(parse("1m", now), "1704164585.500000000");
+        assert_eq!(parse("1m", now), "1704164585");
         assert_eq!(parse("2024-01-02T03:04:05Z", now), "1704164645.000000000");
         assert_eq!(
             parse("2024-01-02T03:04:05.25+01:00", now),

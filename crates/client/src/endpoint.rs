@@ -96,7 +96,7 @@ impl EndpointChoice<'_> {
         let path = self
             .config_dir
             .join("contexts/meta")
-            .join(hex::encode(Sha256::digest(name)))
+            .join(context_id(name))
             .join("meta.json");
         let unresolved = |cause: String| {
             ClientError::Configuration(format!(
@@ -125,6 +125,11 @@ impl EndpointChoice<'_> {
             is_default: false,
         })
     }
+}
+
+/// The directory name of a context: the SHA-256 of its name in hex.
+pub fn context_id(name: &str) -> String {
+    hex::encode(Sha256::digest(name))
 }
 
 fn default_context(host: &str, is_default: bool) -> Result<Endpoint> {

@@ -23,12 +23,13 @@ pub async fn inspect<'a, F: Future<Output = Result<Bytes>>>(
     mut get: impl FnMut(&'a str) -> F,
 ) -> Result {
     inspect::templated(&[], format).map_err(|error| CliError::with_code(BAD_TEMPLATE, error))?;
+    let whole = matches!(format, "" | "json");
     let mut found = Vec::new();
     let mut lines = String::new();
     let mut failures = Vec::new();
     for name in names {
         match get(name).await {
-            Ok(raw) if format.is_empty() => found.push(raw),
+            Ok(raw) if whole => found.push(raw),
             Ok(raw) => match inspect::templated(&[raw], format) {
                 Ok(line) => lines.push_str(&line),
                 Err(error) => failures.push(error),
@@ -36,9 +37,13 @@ pub async fn inspect<'a, F: Future<Output = Result<Bytes>>>(
             Err(error) => failures.push(error.message),
         }
     }
-    if format.is_empty() {
-        app.printer
-            .out(&inspect::array(&found).map_err(CliError::new)?);
+    if whole {
+        let text = if format.is_empty() {
+            inspect::array(&found)
+        } else {
+            inspect::compact(&found)
+        };
+        app.printer.out(&text.map_err(CliError::new)?);
     } else if lines.is_empty() {
         app.printer.out("\n");
     } else {

@@ -7,14 +7,40 @@ use crate::command::{Command, Group};
 use crate::error::{CliError, Result};
 
 pub mod container;
+pub mod context;
+pub mod filtering;
+pub mod image;
+pub mod inspect;
+pub mod inspecting;
+pub mod network;
+pub mod pairs;
+pub mod removed;
+pub mod system;
+pub mod unbuilt;
+pub mod volume;
 
 /// Nouns with verbs below them.
-pub const GROUPS: &[Group] = &[Group {
-    name: "container",
-    about: "Manage containers",
-    commands: container::COMMANDS,
-    listed: true,
-}];
+pub const GROUPS: &[Group] = &[
+    group("container", "Manage containers", container::COMMANDS),
+    group("context", "Manage contexts", context::COMMANDS),
+    group("image", "Manage images", image::COMMANDS),
+    group("network", "Manage networks", network::COMMANDS),
+    group("system", "Manage the daemon", system::COMMANDS),
+    group("volume", "Manage volumes", volume::COMMANDS),
+];
+
+const fn group(
+    name: &'static str,
+    about: &'static str,
+    commands: &'static [&'static Command],
+) -> Group {
+    Group {
+        name,
+        about,
+        commands,
+        listed: true,
+    }
+}
 
 /// Verbs that are called without a noun.
 pub const TOP: &[&Command] = &[
@@ -34,11 +60,23 @@ pub const TOP: &[&Command] = &[
     &container::rm::COMMAND,
     &container::run::COMMAND,
     &container::start::COMMAND,
+    &container::stats::COMMAND,
     &container::stop::COMMAND,
     &container::top::COMMAND,
     &container::unpause::COMMAND,
     &container::update::COMMAND,
     &container::wait::COMMAND,
+    &image::history::COMMAND,
+    &image::import::COMMAND,
+    &image::load::COMMAND,
+    &image::ls::COMMAND,
+    &image::rm::COMMAND,
+    &image::save::COMMAND,
+    &image::tag::COMMAND,
+    &inspect::COMMAND,
+    &system::events::COMMAND,
+    &system::info::COMMAND,
+    &system::version::COMMAND,
 ];
 
 /// Verbs that lead the top-level help, in this order.

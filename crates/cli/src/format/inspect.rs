@@ -33,6 +33,19 @@ pub fn array(answers: &[bytes::Bytes]) -> Result<String, String> {
     String::from_utf8(text).map_err(|error| error.to_string())
 }
 
+/// The array of raw answers on one line.
+///
+/// # Errors
+/// An answer that is no JSON.
+pub fn compact(answers: &[bytes::Bytes]) -> Result<String, String> {
+    let items: Vec<Json> = answers
+        .iter()
+        .map(|raw| serde_json::from_slice(raw))
+        .collect::<Result<_, _>>()
+        .map_err(|error: serde_json::Error| error.to_string())?;
+    Ok(Json::Array(items).to_string() + "\n")
+}
+
 /// One line per answer by a template; `json` is `{{json .}}`.
 ///
 /// # Errors
@@ -79,6 +92,10 @@ mod tests {
         assert_eq!(
             templated(&answer(), "{{.State.Pid}} {{.Id | upper}}").unwrap(),
             "7 A\n"
+        );
+        assert_eq!(
+            compact(&answer()).unwrap(),
+            "[{\"Id\":\"a\",\"State\":{\"Status\":\"running\",\"Pid\":7,\"Error\":\"a<b\"},\"Args\":[]}]\n"
         );
         let text = array(&answer()).unwrap();
         assert!(

@@ -71,7 +71,10 @@ pub fn write(value: &Value, order: &KeyOrder, escape: bool, out: &mut String) {
                     &sorted
                 }
             };
-            let fields = keys.iter().filter_map(|key| Some((key, map.get(key)?)));
+            let fields = keys
+                .iter()
+                .filter_map(|key| Some((key, map.get(key)?)))
+                .filter(|(_, value)| !value.is_function());
             for (number, (key, value)) in fields.enumerate() {
                 if number > 0 {
                     out.push(',');

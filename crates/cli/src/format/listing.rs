@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gotmpl::Value;
 
+use super::label;
 use super::template::{Purpose, Template};
 use crate::app::App;
 use crate::error::{CliError, Result};
@@ -84,17 +85,18 @@ impl Listing {
             Some(rest) => (true, rest.trim()),
             None => (false, template),
         };
+        let source = &label::callable(source);
         let parse = |purpose| Template::parse(source, purpose, Default::default(), true);
-        let values =
-            parse(Purpose::Values).map_err(|error| format!("failed to parse template: {error}"))?;
+        let failed = |error| format!("template parsing error: {error}");
+        let values = parse(Purpose::Values).map_err(failed)?;
         let unknown = |key: &str| format!("can't evaluate field {key} in type {}", self.go_type);
-        let failed = |error| format!("failed to execute template: {error}");
         let mut text = String::new();
         if table {
             let headers = self
                 .columns
                 .iter()
-                .map(|column| (column.name, Value::String(column.header.into())));
+                .map(|column| (column.name, Value::String(column.header.into())))
+                .chain([("Label", label::header())]);
             let line = parse(Purpose::Headers)?.run(&self.value(headers.collect()), unknown);
             text.push_str(&line.map_err(failed)?);
             text.push('\n');
@@ -104,6 +106,26 @@ impl Listing {
             text.push('\n');
         }
         Ok(if table { align(&text) } else { text })
+    }
+
+    /// Tries a template before there are rows, as `ps` does.
+    ///
+    /// # Errors
+    /// Docker's text for a bad template.
+    pub fn check(&self, template: &str) -> std::result::Result<(), String> {
+        let source = label::callable(template.strip_prefix("table").unwrap_or(template));
+        let template = Template::parse(&source, Purpose::Headers, Default::default(), true)
+            .map_err(|error| format!("failed to parse template: {error}"))?;
+        let fields = self
+            .columns
+            .iter()
+            .map(|column| (column.name, Value::String("".into())))
+            .chain([("Label", label::header())]);
+        let unknown = |key: &str| format!("can't evaluate field {key} in type {}", self.go_type);
+        match template.run(&self.value(fields.collect()), unknown) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("failed to execute template: {error}")),
+        }
     }
 
     fn value(&self, row: Row) -> Value {
@@ -160,17 +182,23 @@ mod tests {
     fn errors_are_dockers() {
         assert_eq!(
             render("{{.Foo}}").unwrap_err(),
-            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type \
+            "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type \
              *formatter.ThingContext"
         );
         assert_eq!(
             render("{{nofunc .ID}}").unwrap_err(),
-            "failed to parse template: template: :1: function \"nofunc\" not defined"
+            "template parsing error: template: :1: function \"nofunc\" not defined"
         );
         let error = render("{{.ID").unwrap_err();
         assert!(
-            error.starts_with("failed to parse template: template: :1: unclosed action"),
+            error.starts_with("template parsing error: template: :1: unclosed action"),
             "{error}"
         );
+        assert_eq!(
+            THINGS.check("{{.Foo}}").unwrap_err(),
+            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type \
+             *formatter.ThingContext"
+        );
+        assert_eq!(THINGS.check("table {{.ID}} {{.Label \"x\"}}"), Ok(()));
     }
 }

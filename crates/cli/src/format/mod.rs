@@ -2,11 +2,13 @@
 //! rows ([`Listing`]); an inspecting verb gives raw answers ([`inspect`]).
 
 mod json;
+mod label;
 mod listing;
 mod template;
 
 pub mod inspect;
 
-pub use json::ordered_value;
+pub use json::{KeyOrder, ordered_value};
+pub use label::label;
 pub use listing::{Column, Listing, Row};
 pub use template::{Purpose, Template};

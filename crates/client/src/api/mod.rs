@@ -1,6 +1,7 @@
 //! One file per noun of the API, one function per operation. Answers that templates or `inspect` show are kept raw
 //! ([`crate::Answer`]); the others are decoded at once.
 
+pub mod build;
 pub mod containers;
 pub mod execs;
 pub mod images;

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
-use crate::format::{Column, Listing, Row, ordered_value};
+use crate::format::{Column, Listing, Row, label, ordered_value};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -55,7 +55,8 @@ const FLAGS: &[Flag] = &[
     switch("size", "Show file sizes").short('s'),
 ];
 
-const LISTING: Listing = Listing {
+/// The rows of `ps` and of `system df -v`.
+pub(crate) const LISTING: Listing = Listing {
     columns: &[
         Column::new("ID", "CONTAINER ID"),
         Column::new("Names", "NAMES"),
@@ -97,6 +98,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         None => &app.config().ps_format,
     };
     let mut template = LISTING.template(format, quiet).into_owned();
+    LISTING.check(&template).map_err(CliError::new)?;
     let size = args.switch("size") || (args.changed("format") && LISTING.uses(format, "Size"));
     if args.switch("size") && matches!(format, "" | "table") && !quiet {
         template.push_str("\t{{.Size}}");
@@ -118,23 +120,25 @@ async fn run(app: &App, call: Invocation) -> Result {
         .iter()
         .map(|container| row(container, view))
         .collect();
-    LISTING
-        .print(app, &template, rows)
-        .map_err(|error| CliError::new(error.message))?;
+    LISTING.print(app, &template, rows)?;
     Ok(0)
 }
 
 /// How rows are shown.
 #[derive(Clone, Copy)]
-struct View {
-    now: Timestamp,
-    shorten: bool,
-    size: bool,
+pub(crate) struct View {
+    /// The time ages are counted to.
+    pub now: Timestamp,
+    /// Whether long texts are cut.
+    pub shorten: bool,
+    /// Whether sizes are known.
+    pub size: bool,
     /// Whether dates are wanted: they need the time zone, which is read from several files.
-    dates: bool,
+    pub dates: bool,
 }
 
-fn row(container: &ContainerSummary, view: View) -> Row {
+/// A container as templates see it.
+pub(crate) fn row(container: &ContainerSummary, view: View) -> Row {
     let View { now, shorten, .. } = view;
     let text = |text: String| Value::String(text.into());
     let id = if shorten {
@@ -213,6 +217,7 @@ fn row(container: &ContainerSummary, view: View) -> Row {
             }),
         ),
         ("Labels", text(labels.join(","))),
+        ("Label", label(container.labels.clone())),
         ("Mounts", text(mounts.join(","))),
         ("LocalVolumes", text(volumes.to_string())),
         ("Networks", text(networks.join(","))),
@@ -282,59 +287,66 @@ pub fn ports(ports: &[Port]) -> String {
             &b.r#type,
         ))
     });
-    let mut groups: Vec<(String, String, u16, u16)> = Vec::new();
-    let mut shown = Vec::new();
+    let mut groups: Vec<PortGroup> = Vec::new();
+    let mut done = Vec::new();
+    let mut moved = Vec::new();
     for port in &ports {
-        let published = port.public_port != 0;
-        if published && port.public_port != port.private_port {
-            let place = if port.ip.contains(':') {
-                format!("[{}]", port.ip)
-            } else {
-                port.ip.clone()
-            };
-            shown.push(format!(
-                "{place}:{}->{}/{}",
-                port.public_port, port.private_port, port.r#type
+        let number = port.private_port;
+        if !port.ip.is_empty() && port.public_port != number {
+            let place = host(&port.ip);
+            moved.push(format!(
+                "{place}:{}->{number}/{}",
+                port.public_port, port.r#type
             ));
             continue;
         }
-        let ip = if published {
-            port.ip.clone()
-        } else {
-            String::new()
+        let new = PortGroup {
+            ip: &port.ip,
+            protocol: &port.r#type,
+            first: number,
+            last: number,
         };
-        let open = groups.iter_mut().find(|(group_ip, protocol, _, last)| {
-            *group_ip == ip
-                && *protocol == port.r#type
-                && last.checked_add(1) == Some(port.private_port)
-        });
-        match open {
-            Some(group) => group.3 = port.private_port,
-            None => groups.push((
-                ip,
-                port.r#type.clone(),
-                port.private_port,
-                port.private_port,
-            )),
+        let same = |group: &&mut PortGroup| (group.ip, group.protocol) == (new.ip, new.protocol);
+        match groups.iter_mut().find(same) {
+            Some(group) if group.last.checked_add(1) == Some(number) => group.last = number,
+            Some(group) => done.push(std::mem::replace(group, new).text()),
+            None => groups.push(new),
         }
     }
-    let grouped = groups.into_iter().map(|(ip, protocol, start, end)| {
-        let range = if start == end {
-            start.to_string()
+    done.extend(groups.iter().map(PortGroup::text));
+    done.extend(moved);
+    done.join(", ")
+}
+
+/// Neighbouring ports that are published under their own numbers, or not at all.
+struct PortGroup<'a> {
+    ip: &'a str,
+    protocol: &'a str,
+    first: u16,
+    last: u16,
+}
+
+impl PortGroup<'_> {
+    fn text(&self) -> String {
+        let range = if self.first == self.last {
+            self.first.to_string()
         } else {
-            format!("{start}-{end}")
+            format!("{}-{}", self.first, self.last)
         };
-        match ip.as_str() {
-            "" => format!("{range}/{protocol}"),
-            ip if ip.contains(':') => format!("[{ip}]:{range}->{range}/{protocol}"),
-            ip => format!("{ip}:{range}->{range}/{protocol}"),
+        match self.ip {
+            "" => format!("{range}/{}", self.protocol),
+            ip => format!("{}:{range}->{range}/{}", host(ip), self.protocol),
         }
-    });
-    shown
-        .into_iter()
-        .chain(grouped)
-        .collect::<Vec<_>>()
-        .join(", ")
+    }
+}
+
+/// An address in front of a port.
+fn host(ip: &str) -> String {
+    if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -371,6 +383,15 @@ mod tests {
                 port("1.2.3.4", 81, 81, "tcp")
             ]),
             "1.2.3.4:80-81->80-81/tcp"
+        );
+        assert_eq!(
+            ports(&[
+                port("", 443, 0, "tcp"),
+                port("0.0.0.0", 80, 8080, "tcp"),
+                port("", 53, 0, "udp"),
+                port("", 80, 0, "tcp")
+            ]),
+            "80/tcp, 53/udp, 443/tcp, 0.0.0.0:8080->80/tcp"
         );
     }
 }

@@ -26,7 +26,12 @@ pub const COMMAND: Command = Command {
 };
 
 const FLAGS: &[Flag] = &[
-    flag("change", "list", "Apply a Dockerfile instruction to the image").short('c'),
+    flag(
+        "change",
+        "list",
+        "Apply a Dockerfile instruction to the image",
+    )
+    .short('c'),
     flag("message", "string", "Commit message of the image").short('m'),
     flag(
         "platform",

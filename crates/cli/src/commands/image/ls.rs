@@ -98,6 +98,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let shown = Shown {
         shorten: !args.switch("no-trunc"),
         digests: with_digests,
+        dates: template.contains(".CreatedAt") || template.contains("json ."),
         now,
     };
     let rows = images.iter().flat_map(|image| shown.rows(image)).collect();
@@ -124,11 +125,7 @@ fn template(app: &App, args: &Parsed) -> String {
         "raw" if quiet => "image_id: {{.ID}}".to_owned(),
         "raw" => format!(
             "repository: {{{{.Repository}}}}\ntag: {{{{.Tag}}}}\n{}image_id: {{{{.ID}}}}\ncreated_at: {{{{.CreatedAt}}}}\nvirtual_size: {{{{.Size}}}}\n",
-            if digests {
-                "digest: {{.Digest}}\n"
-            } else {
-                ""
-            }
+            if digests { "digest: {{.Digest}}\n" } else { "" }
         ),
         format => LISTING.template(format, quiet).into_owned(),
     }
@@ -140,6 +137,8 @@ pub(crate) struct Shown {
     pub shorten: bool,
     /// One row per digest.
     pub digests: bool,
+    /// Whether dates are wanted: they need the time zone, which is read from several files.
+    pub dates: bool,
     /// The time ages are counted to.
     pub now: Timestamp,
 }
@@ -170,13 +169,18 @@ impl Shown {
         } else {
             ago(image.created, self.now)
         };
+        let created_at = if self.dates {
+            local_time(image.created)
+        } else {
+            String::new()
+        };
         Row::from([
             ("ID", id(&image.id, self.shorten)),
             ("Repository", text(repository)),
             ("Tag", text(tag)),
             ("Digest", text(digest)),
             ("CreatedSince", text(created_since)),
-            ("CreatedAt", text(local_time(image.created))),
+            ("CreatedAt", text(created_at)),
             ("Size", text(size3(image.size))),
             ("Containers", text(containers)),
             ("VirtualSize", text(size4(image.size))),
@@ -191,8 +195,11 @@ fn names(image: &ImageSummary, with_digests: bool) -> Vec<(String, String, Strin
     const NONE: &str = "<none>";
     let none = || NONE.to_owned();
     let tags: Vec<(String, String)> = image.repo_tags.iter().filter_map(|t| tagged(t)).collect();
-    let digests: Vec<(String, String)> =
-        image.repo_digests.iter().filter_map(|d| digested(d)).collect();
+    let digests: Vec<(String, String)> = image
+        .repo_digests
+        .iter()
+        .filter_map(|d| digested(d))
+        .collect();
     if tags.is_empty() && digests.is_empty() {
         return vec![(none(), none(), none())];
     }
@@ -255,6 +262,7 @@ mod tests {
         let shown = Shown {
             shorten: true,
             digests,
+            dates: false,
             now: Timestamp::from_second(1_795_236_977).unwrap(),
         };
         let rows = images.iter().flat_map(|image| shown.rows(image)).collect();
@@ -273,7 +281,11 @@ mod tests {
              <none>       <none>    db9768ec6490   3 years ago   1.98MB\n"
         );
         assert_eq!(
-            shown(&images[..1], "table {{.Repository}}\\t{{.VirtualSize}}\\t{{.SharedSize}}\\t{{.Containers}}", false),
+            shown(
+                &images[..1],
+                "table {{.Repository}}\\t{{.VirtualSize}}\\t{{.SharedSize}}\\t{{.Containers}}",
+                false
+            ),
             "REPOSITORY   SIZE      SHARED SIZE   CONTAINERS\nbusybox      1.982MB   N/A           N/A\n"
         );
     }

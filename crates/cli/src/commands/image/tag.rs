@@ -27,7 +27,7 @@ async fn run(app: &App, call: Invocation) -> Result {
             "Error parsing reference: {name:?} is not a valid repository/tag: {error}"
         ))
     };
-    if let Err(error) = source.parse::<cais_types::AnyReference>() {
+    if let Err(error) = source.parse::<cais_types::reference::AnyReference>() {
         return Err(bad(source, &error));
     }
     let reference: Reference = target.parse().map_err(|error| bad(target, &error))?;

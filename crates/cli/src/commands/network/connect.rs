@@ -23,7 +23,11 @@ pub const COMMAND: Command = Command {
 };
 
 const FLAGS: &[Flag] = &[
-    flag("alias", "strings", "Another name of the container on this network"),
+    flag(
+        "alias",
+        "strings",
+        "Another name of the container on this network",
+    ),
     flag("driver-opt", "strings", "Option of the network driver"),
     flag(
         "gw-priority",

@@ -27,18 +27,39 @@ pub const COMMAND: Command = Command {
 
 const FLAGS: &[Flag] = &[
     switch("attachable", "Let containers join by hand"),
-    flag("aux-address", "map", "Addresses the driver may not give out").default("map[]"),
-    flag("config-from", "string", "The network the configuration is taken from"),
-    switch("config-only", "Keep only a configuration for other networks"),
+    flag(
+        "aux-address",
+        "map",
+        "Addresses the driver may not give out",
+    )
+    .default("map[]"),
+    flag(
+        "config-from",
+        "string",
+        "The network the configuration is taken from",
+    ),
+    switch(
+        "config-only",
+        "Keep only a configuration for other networks",
+    ),
     flag("driver", "string", "Driver of the network")
         .short('d')
         .default("\"bridge\""),
     flag("gateway", "strings", "IPv4 or IPv6 gateway of a subnet"),
     switch("ingress", "Make the routing mesh of a swarm"),
     switch("internal", "Let nobody out of the network"),
-    flag("ip-range", "strings", "Give addresses out of this part of a subnet"),
+    flag(
+        "ip-range",
+        "strings",
+        "Give addresses out of this part of a subnet",
+    ),
     flag("ipam-driver", "string", "Driver that gives addresses").default("\"default\""),
-    flag("ipam-opt", "map", "Option of the driver that gives addresses").default("map[]"),
+    flag(
+        "ipam-opt",
+        "map",
+        "Option of the driver that gives addresses",
+    )
+    .default("map[]"),
     switch("ipv4", "Give IPv4 addresses").default("true"),
     switch("ipv6", "Give IPv6 addresses"),
     flag("label", "list", "Label of the network").check(check_label),

@@ -61,8 +61,7 @@ pub(crate) const LISTING: Listing = Listing {
     go_type: "*formatter.volumeContext",
 };
 
-const CLUSTER: &str =
-    "table {{.Name}}\t{{.Group}}\t{{.Driver}}\t{{.Availability}}\t{{.Status}}";
+const CLUSTER: &str = "table {{.Name}}\t{{.Group}}\t{{.Driver}}\t{{.Availability}}\t{{.Status}}";
 
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
@@ -93,10 +92,7 @@ pub(crate) fn row(volume: &Volume) -> Row {
     let unknown = || text("N/A");
     let all = volume.labels.clone().unwrap_or_default();
     let (links, size) = match &volume.usage_data {
-        Some(usage) => (
-            text(usage.ref_count.to_string()),
-            text(size4(usage.size)),
-        ),
+        Some(usage) => (text(usage.ref_count.to_string()), text(size4(usage.size))),
         None => (unknown(), unknown()),
     };
     Row::from([

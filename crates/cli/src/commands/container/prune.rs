@@ -1,0 +1,46 @@
+//! `container prune`: remove stopped containers.
+
+use crate::app::App;
+use crate::command::{Arguments, Command, Invocation};
+use crate::commands::filtering::filters;
+use crate::commands::{check_filter, removed};
+use crate::confirm::confirm;
+use crate::error::Result;
+use crate::flags::{Flag, flag, switch};
+
+/// The verb.
+pub const COMMAND: Command = Command {
+    name: "prune",
+    other_names: &[],
+    top: None,
+    about: "Remove all stopped containers",
+    usage: "[OPTIONS]",
+    aliases: &[],
+    arguments: Arguments::None,
+    flags: &[FLAGS],
+    interspersed: true,
+    run: |app, call| Box::pin(run(app, call)),
+};
+
+const FLAGS: &[Flag] = &[
+    flag(
+        "filter",
+        "filter",
+        "Remove only what meets a condition (such as \"until=24h\")",
+    )
+    .check(check_filter),
+    switch("force", "Do not ask").short('f'),
+];
+
+async fn run(app: &App, call: Invocation) -> Result {
+    let warning = "WARNING! This will remove all stopped containers.";
+    if !call.args.switch("force") && !confirm(app, warning).await? {
+        return Ok(0);
+    }
+    let answer = app.client()?.container_prune(&filters(&call.args)).await?;
+    let ids = answer.containers_deleted.unwrap_or_default();
+    app.printer.out(
+        &(removed::list("Deleted Containers:", &ids) + &removed::total(answer.space_reclaimed)),
+    );
+    Ok(0)
+}
