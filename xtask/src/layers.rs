@@ -18,7 +18,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("networks", 3, &["sys", "types", "state"]),
     ("client", 3, &["types"]),
     ("engine", 4, &["sys", "types", "state", "runtime"]),
-    ("api", 5, &["types"]),
+    ("api", 5, &["sys", "types"]),
     ("cli", 5, &["types", "client"]),
     (
         "cais",
@@ -28,7 +28,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "engine", "api", "cli",
         ],
     ),
-    ("testkit", 1, &["types"]),
+    ("testkit", 1, &[]),
 ];
 
 /// Rooms that may be used by every other room's tests.

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 use cais_sys::pidfd::{Exit, reap_any};
-use cais_sys::{core_process as process, signals};
+use cais_sys::{process, signals};
 
 /// SIGCHLD.
 const CHILD: i32 = 17;

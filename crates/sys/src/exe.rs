@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 
-use crate::core_mount as mount;
+use crate::mount;
 
 /// Whether the running binary cannot be written: it lies on a read-only overlay of ours or in a sealed memory file.
 pub fn is_sealed() -> io::Result<bool> {
@@ -119,9 +119,5 @@ pub fn reexecute_sealed() -> io::Result<()> {
     });
     let environment = environment.collect::<Result<Vec<_>, _>>()?;
     let path = CString::new(format!("/proc/self/fd/{}", binary.as_fd().as_raw_fd()))?;
-    Err(crate::core_process::execute(
-        &path,
-        &arguments,
-        &environment,
-    ))
+    Err(crate::process::execute(&path, &arguments, &environment))
 }

@@ -5,17 +5,17 @@
 
 pub mod bpf;
 pub mod capability;
-pub mod core_mount;
-pub mod core_path_in_root;
-pub mod core_process;
 pub mod exe;
 pub mod heap;
 pub mod inherit;
 pub mod launch;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nss;
+pub mod path_in_root;
 pub mod pidfd;
+pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod signals;

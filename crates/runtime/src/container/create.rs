@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use cais_sys::core_process::{Child, namespace};
+use cais_sys::process::{Child, namespace};
 
 use super::hooks;
 use super::init::{self, Init};
@@ -169,7 +169,7 @@ fn make(
         let _children = ChildrenIn::namespace(namespaces.pid_to_join())?;
         let _clocks = Clocks::shift(linux, namespaces.new)?;
         let at_clone = at_clone & !namespace::TIME;
-        cais_sys::core_process::copy(at_clone, cgroup.directory_for_clone(), || {
+        cais_sys::process::copy(at_clone, cgroup.directory_for_clone(), || {
             // The child's copy of the maker's end must not keep the maker alive in its eyes.
             drop(ours.take());
             init::main(init, &theirs)
@@ -257,7 +257,7 @@ impl Clocks {
             Mode::empty(),
         )
         .map_err(during("open own time namespace"))?;
-        cais_sys::core_process::unshare(namespace::TIME).map_err(during("unshare time namespace"))?;
+        cais_sys::process::unshare(namespace::TIME).map_err(during("unshare time namespace"))?;
         let guard = Self(Some(own));
         let lines = linux
             .time_offsets
@@ -275,7 +275,7 @@ impl Clocks {
 impl Drop for Clocks {
     fn drop(&mut self) {
         if let Some(own) = &self.0 {
-            let _ = cais_sys::core_process::join(own.as_fd(), namespace::TIME);
+            let _ = cais_sys::process::join(own.as_fd(), namespace::TIME);
         }
     }
 }

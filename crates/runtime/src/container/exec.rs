@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use cais_sys::core_process::namespace;
+use cais_sys::process::namespace;
 use rustix::fs::{Mode, OFlags};
 
 use super::finish::{self, Final};
@@ -50,7 +50,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<(Process, Option<OwnedFd>)> {
     let mut ours = Some(ours);
     let child = {
         let _children = ChildrenIn::namespace(pid_namespace.as_ref())?;
-        cais_sys::core_process::copy(0, cgroup.directory_for_clone(), || {
+        cais_sys::process::copy(0, cgroup.directory_for_clone(), || {
             drop(ours.take());
             main(request, &theirs)
         })
@@ -109,7 +109,7 @@ fn init_file(request: &ExecRequest<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 fn main(request: ExecRequest<'_>, channel: &Channel) -> i32 {
-    let _ = cais_sys::core_process::set_dumpable(false);
+    let _ = cais_sys::process::set_dumpable(false);
     if !channel.wait_go() {
         return 1;
     }
@@ -127,10 +127,10 @@ fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infa
     let host = HostFiles::open()?;
     // Children of the caller are in the pid namespace already.
     let join = request.namespaces & !namespace::PID;
-    cais_sys::core_process::join(request.init_pidfd, join).map_err(during("join namespaces"))?;
+    cais_sys::process::join(request.init_pidfd, join).map_err(during("join namespaces"))?;
     let mut may_set_groups = true;
     if request.namespaces & namespace::USER != 0 {
-        cais_sys::core_process::set_ids(0, 0, None)
+        cais_sys::process::set_ids(0, 0, None)
             .map_err(during("become root of the user namespace"))?;
         may_set_groups = std::fs::read_to_string("/proc/self/setgroups")
             .is_ok_and(|text| text.trim() == "allow");

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use cais_sys::core_process as process;
+use cais_sys::process;
 use rustix::fs::{Access, AtFlags, FileType, Mode};
 
 use super::Stdio;

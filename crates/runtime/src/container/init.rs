@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use cais_sys::core_process::namespace;
+use cais_sys::process::namespace;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
@@ -33,7 +33,7 @@ pub struct Init<'a> {
 /// The new process from its first instruction on; answers its exit code when it could not execute.
 pub fn main(init: Init<'_>, channel: &Channel) -> i32 {
     // Until the program is executed nobody may look into a process that still holds the host's descriptors.
-    let _ = cais_sys::core_process::set_dumpable(false);
+    let _ = cais_sys::process::set_dumpable(false);
     if !channel.wait_go() {
         return 1;
     }
@@ -58,11 +58,11 @@ fn run(init: Init<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
     let _ = rustix::process::setsid();
     namespaces.enter()?;
     if namespaces.all() & namespace::USER != 0 {
-        cais_sys::core_process::set_ids(0, 0, None)
+        cais_sys::process::set_ids(0, 0, None)
             .map_err(during("become root of the user namespace"))?;
     }
     if namespaces.new & namespace::CGROUP != 0 {
-        cais_sys::core_process::unshare(namespace::CGROUP)
+        cais_sys::process::unshare(namespace::CGROUP)
             .map_err(during("unshare cgroup namespace"))?;
     }
     if init.new_keyring {
@@ -137,7 +137,7 @@ impl HostFiles {
 fn join_keyring(id: &str) {
     // Kernels without keyrings, and filters around us that refuse the call, are no reason to fail.
     if let Ok(name) = std::ffi::CString::new(format!("_ses.{id}")) {
-        let _ = cais_sys::core_process::join_session_keyring(&name);
+        let _ = cais_sys::process::join_session_keyring(&name);
     }
 }
 
@@ -146,7 +146,7 @@ fn names(spec: &Spec) -> Result<()> {
         rustix::system::sethostname(name.as_bytes()).map_err(during("sethostname"))?;
     }
     if let Some(name) = spec.domainname.as_deref().filter(|name| !name.is_empty()) {
-        cais_sys::core_process::set_domain_name(name).map_err(during("setdomainname"))?;
+        cais_sys::process::set_domain_name(name).map_err(during("setdomainname"))?;
     }
     Ok(())
 }
@@ -181,7 +181,7 @@ fn prepare_root(
         false => None,
     };
     if let Some(hooks) = &init.spec.hooks {
-        let pid = i32::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(1);
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
         let state = hooks::state(init.id, Status::Creating, pid, init.bundle, init.spec);
         hooks::run("createContainer", &hooks.create_container, &state)?;
     }

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use cais_sys::core_mount::{self as mount, Attributes, attribute};
-use cais_sys::core_path_in_root as path_in_root;
+use cais_sys::mount::{self, Attributes, attribute};
+use cais_sys::path_in_root;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::report::{Result, RuntimeError, during, plain};
@@ -228,7 +228,7 @@ fn id_map(wanted: &Mount, options: &Options<'_>, tree: BorrowedFd<'_>) -> Result
 
 /// A user namespace with the mappings of a mount, made by a child that does nothing else.
 fn user_namespace_for(wanted: &Mount) -> Result<OwnedFd> {
-    use cais_sys::core_process::{copy, namespace};
+    use cais_sys::process::{copy, namespace};
     let (release, hold) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(during("pipe"))?;
     let mut hold = Some(hold);

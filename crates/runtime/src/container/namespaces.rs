@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use cais_sys::core_process::namespace;
+use cais_sys::process::namespace;
 use rustix::fs::{Mode, OFlags};
 
 use super::report::{Result, RuntimeError, during};
@@ -89,7 +89,7 @@ impl Namespaces {
     /// Joins, in a new process. The pid namespace is joined by the maker, since it counts for children only.
     pub fn enter(&self) -> Result<()> {
         for (bit, fd) in self.join.iter().filter(|(bit, _)| *bit != namespace::PID) {
-            cais_sys::core_process::join(fd.as_fd(), *bit).map_err(during("join namespace"))?;
+            cais_sys::process::join(fd.as_fd(), *bit).map_err(during("join namespace"))?;
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl ChildrenIn {
             Mode::empty(),
         )
         .map_err(during("open own pid namespace"))?;
-        cais_sys::core_process::join(fd.as_fd(), namespace::PID)
+        cais_sys::process::join(fd.as_fd(), namespace::PID)
             .map_err(during("join pid namespace"))?;
         Ok(Self(Some(own)))
     }
@@ -126,7 +126,7 @@ impl ChildrenIn {
 impl Drop for ChildrenIn {
     fn drop(&mut self) {
         if let Some(own) = &self.0 {
-            let _ = cais_sys::core_process::join(own.as_fd(), namespace::PID);
+            let _ = cais_sys::process::join(own.as_fd(), namespace::PID);
         }
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use cais_sys::core_mount::{self as mount, Attributes, attribute};
-use cais_sys::core_path_in_root as path_in_root;
-use cais_sys::core_process::namespace;
+use cais_sys::mount::{self, Attributes, attribute};
+use cais_sys::path_in_root;
+use cais_sys::process::namespace;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use cais_sys::core_process::namespace;
+use cais_sys::process::namespace;
 
 use super::overlay;
 use super::protocol::{self, Failure, FailureClass, Launch, ProcessIdentity};
