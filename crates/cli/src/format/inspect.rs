@@ -1,5 +1,8 @@
 //! What `inspect` verbs print: a JSON array of raw answers, or a template run on each.
 
+use std::sync::Arc;
+
+use gotmpl::Value;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
@@ -30,7 +33,21 @@ pub fn array(answers: &[bytes::Bytes]) -> Result<String, String> {
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
     serde::Serialize::serialize(&values, &mut serializer).map_err(bad)?;
     text.push(b'\n');
-    String::from_utf8(text).map_err(|error| error.to_string())
+    let text = String::from_utf8(text).map_err(|error| error.to_string())?;
+    // Texts keep the escapes they came with, as in Docker.
+    let escaped = |code: &str| answers.iter().any(|raw| contains(raw, code));
+    let mut shown = text;
+    for (letter, code) in [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026")] {
+        if escaped(code) {
+            shown = shown.replace(letter, code);
+        }
+    }
+    Ok(shown)
+}
+
+fn contains(raw: &[u8], text: &str) -> bool {
+    raw.windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 /// The array of raw answers on one line.
@@ -62,15 +79,58 @@ pub fn templated(answers: &[bytes::Bytes], format: &str) -> Result<String, Strin
     let mut text = String::new();
     for raw in answers {
         let json: Json = serde_json::from_slice(raw).map_err(|error| error.to_string())?;
-        let (value, order) = ordered_value(&json);
+        let (mut value, order) = ordered_value(&json);
         let template = Template::parse(source, Purpose::Values, order, false).map_err(bad)?;
         let line = template
             .run(&value, |key| format!("map has no entry for key {key:?}"))
+            .or_else(|error| run_with_go_names(&template, &mut value).unwrap_or(Err(error)))
             .map_err(|error| format!("template parsing error: {error}"))?;
         text.push_str(&line);
         text.push('\n');
     }
     Ok(text)
+}
+
+/// Fields that Docker's templates may also name as its Go structs do, and their names in JSON.
+const GO_NAMES: &[(&str, &str)] = &[
+    ("ID", "Id"),
+    ("CPUPeriod", "CpuPeriod"),
+    ("CPUQuota", "CpuQuota"),
+    ("CPURealtimePeriod", "CpuRealtimePeriod"),
+    ("CPURealtimeRuntime", "CpuRealtimeRuntime"),
+    ("CPUShares", "CpuShares"),
+    ("DNS", "Dns"),
+    ("DNSOptions", "DnsOptions"),
+    ("DNSSearch", "DnsSearch"),
+    ("NanoCPUs", "NanoCpus"),
+];
+
+/// Runs a template on an answer that has Go's names as well; `None` when there are none.
+fn run_with_go_names(template: &Template, value: &mut Value) -> Option<Result<String, String>> {
+    add_go_names(value)
+        .then(|| template.run(value, |key| format!("map has no entry for key {key:?}")))
+}
+
+fn add_go_names(value: &mut Value) -> bool {
+    match value {
+        Value::Map(fields) => {
+            let Some(fields) = Arc::get_mut(fields) else {
+                return false;
+            };
+            let mut added = false;
+            for field in fields.values_mut() {
+                added |= add_go_names(field);
+            }
+            for (go_name, name) in GO_NAMES {
+                if let Some(field) = fields.get(*name).cloned() {
+                    fields.insert((*go_name).into(), field);
+                    added = true;
+                }
+            }
+            added
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +153,7 @@ mod tests {
             templated(&answer(), "{{.State.Pid}} {{.Id | upper}}").unwrap(),
             "7 A\n"
         );
+        assert_eq!(templated(&answer(), "{{.ID}}").unwrap(), "a\n");
         assert_eq!(
             compact(&answer()).unwrap(),
             "[{\"Id\":\"a\",\"State\":{\"Status\":\"running\",\"Pid\":7,\"Error\":\"a<b\"},\"Args\":[]}]\n"
@@ -102,6 +163,8 @@ mod tests {
             text.starts_with("[\n    {\n        \"Id\": \"a\",\n        \"State\": {\n"),
             "{text}"
         );
+        let escaped = array(&[bytes::Bytes::from_static(b"{\"a\":\"\\u003cb\"}")]).unwrap();
+        assert!(escaped.contains("\"a\": \"\\u003cb\""), "{escaped}");
         assert!(text.ends_with("        \"Args\": []\n    }\n]\n"), "{text}");
     }
 

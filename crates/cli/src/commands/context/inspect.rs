@@ -58,5 +58,7 @@ fn document(store: &ContextStore, name: &str) -> Result<Bytes> {
     };
     document["TLSMaterial"] = json!({});
     document["Storage"] = json!({"MetadataPath": metadata, "TLSPath": tls});
-    Ok(document.to_string().into())
+    // Docker writes this document as Go does by default.
+    let text = document.to_string();
+    Ok(text.replace('<', "\\u003c").replace('>', "\\u003e").into())
 }

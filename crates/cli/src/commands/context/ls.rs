@@ -39,7 +39,7 @@ const LISTING: Listing = Listing {
         Column::new("Name", "NAME"),
         Column::new("Description", "DESCRIPTION"),
         Column::new("DockerEndpoint", "DOCKER ENDPOINT"),
-        Column::new("Current", "CURRENT"),
+        Column::new("Current", ""),
         Column::new("Error", "ERROR"),
     ],
     table: "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
@@ -59,7 +59,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         .map(|context| row(context, context.name == current))
         .collect();
     LISTING.print(app, &LISTING.template(&format, quiet), rows)?;
-    if !quiet && matches!(format.as_str(), "" | "table") && host_overrides() {
+    if host_overrides() {
         app.printer.err_line(&format!(
             "Warning: DOCKER_HOST environment variable overrides the active context. To use a context, {OVERRIDDEN}"
         ));

@@ -31,12 +31,6 @@ async fn run(app: &App, call: Invocation) -> Result {
         if name == DEFAULT {
             return Err(CliError::new("context \"default\" cannot be removed"));
         }
-        if !store.contains(name) {
-            if force {
-                return Ok(Some(name.to_owned()));
-            }
-            return Err(CliError::new(format!("context {name:?} does not exist")));
-        }
         if name == current {
             if !force {
                 return Err(CliError::new(format!(
@@ -44,6 +38,12 @@ async fn run(app: &App, call: Invocation) -> Result {
                 )));
             }
             set_current(app, DEFAULT)?;
+        }
+        if !store.contains(name) {
+            if force {
+                return Ok(Some(name.to_owned()));
+            }
+            return Err(CliError::new(format!("context {name:?} does not exist")));
         }
         store.remove(name)?;
         Ok(Some(name.to_owned()))

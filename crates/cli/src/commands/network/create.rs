@@ -107,6 +107,7 @@ fn request(args: &Parsed) -> Result<NetworkCreateRequest> {
         }),
         options: Some(map("opt")),
         labels: Some(map("label")),
-        check_duplicate: None,
+        // Daemons before API 1.44 look for the name only when asked to.
+        check_duplicate: Some(true),
     })
 }
