@@ -33,6 +33,10 @@ pub struct OverlayDirs {
 pub trait RootfsStore: Send + Sync {
     /// Finds an image by reference, id or unique id prefix. Not found: `No such image: NAME`.
     fn resolve(&self, image: &str) -> Result<ResolvedImage>;
+    /// The id of an image, by the same rules and without reading it.
+    fn find(&self, image: &str) -> Option<Digest> {
+        self.resolve(image).ok().map(|image| image.id)
+    }
     /// Makes the read/write layer of a container. The topmost lower layer holds the files and mount points that every
     /// container gets (`/.dockerenv`, `/etc/hosts`, `/dev/console`, `/proc`, ...), so that they never show in a diff.
     fn create(&self, container: &ContainerId, image: &Digest) -> Result<()>;

@@ -30,6 +30,10 @@ impl RootfsStore for Images {
         })
     }
 
+    fn find(&self, image: &str) -> Option<Digest> {
+        self.0.resolve(image).ok().map(|image| image.id)
+    }
+
     fn create(&self, container: &ContainerId, image: &Digest) -> Result<()> {
         Ok(self.0.create(container, image)?)
     }

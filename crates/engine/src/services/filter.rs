@@ -73,8 +73,7 @@ impl ContainerFilter {
         }
         let images = filters.get("ancestor").iter();
         let images = images
-            .filter_map(|image| house.ports.rootfs.resolve(image).ok())
-            .map(|image| image.id)
+            .filter_map(|image| house.ports.rootfs.find(image))
             .collect();
         Ok(Self {
             names: patterns(filters.get("name"))?,

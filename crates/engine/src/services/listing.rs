@@ -60,11 +60,7 @@ fn summary_with_size(house: &House, record: &Record) -> Result<ContainerSummary>
 
 fn summary(house: &House, record: &Record) -> ContainerSummary {
     // A name that has moved to another image since is no longer this container's.
-    let named = house
-        .ports
-        .rootfs
-        .resolve(&record.config.image)
-        .is_ok_and(|image| image.id == record.image);
+    let named = house.ports.rootfs.find(&record.config.image) == Some(record.image);
     ContainerSummary {
         id: record.id.to_string(),
         names: vec![record.slash_name()],
