@@ -308,8 +308,12 @@ fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
+        // A cause that the sentence already tells is not told again.
+        let own = next.to_string();
+        if !text.contains(&own) {
+            text.push_str(": ");
+            text.push_str(&own);
+        }
         cause = next.source();
     }
     text
