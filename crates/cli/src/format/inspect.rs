@@ -1,5 +1,6 @@
 //! What `inspect` verbs print: a JSON array of raw answers, or a template run on each.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use gotmpl::Value;
@@ -81,9 +82,7 @@ pub fn templated(answers: &[bytes::Bytes], format: &str) -> Result<String, Strin
         let json: Json = serde_json::from_slice(raw).map_err(|error| error.to_string())?;
         let (mut value, order) = ordered_value(&json);
         let template = Template::parse(source, Purpose::Values, order, false).map_err(bad)?;
-        let line = template
-            .run(&value, |key| format!("map has no entry for key {key:?}"))
-            .or_else(|error| run_with_go_names(&template, &mut value).unwrap_or(Err(error)))
+        let line = run(&template, source, &mut value)
             .map_err(|error| format!("template parsing error: {error}"))?;
         text.push_str(&line);
         text.push('\n');
@@ -105,31 +104,75 @@ const GO_NAMES: &[(&str, &str)] = &[
     ("NanoCPUs", "NanoCpus"),
 ];
 
-/// Runs a template on an answer that has Go's names as well; `None` when there are none.
-fn run_with_go_names(template: &Template, value: &mut Value) -> Option<Result<String, String>> {
-    add_go_names(value)
-        .then(|| template.run(value, |key| format!("map has no entry for key {key:?}")))
+/// Maps whose keys are free: a template may ask for one that is not there.
+const FREE_MAPS: &[&str] = &[
+    "Annotations",
+    "Containers",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "Ports",
+    "Sysctls",
+    "Volumes",
+];
+
+/// Runs a template. Where Docker's own structs have more than the JSON does, the answer gets that as well.
+fn run(template: &Template, source: &str, value: &mut Value) -> Result<String, String> {
+    let mut tried: Vec<String> = Vec::new();
+    loop {
+        let missing = RefCell::new(String::new());
+        let result = template.run(value, |key| {
+            key.clone_into(&mut missing.borrow_mut());
+            format!("map has no entry for key {key:?}")
+        });
+        let key = missing.into_inner();
+        if result.is_ok() || key.is_empty() || tried.contains(&key) {
+            return result;
+        }
+        if tried.is_empty() {
+            add_go_names(value);
+        }
+        add_free_key(source, value, &key);
+        tried.push(key);
+    }
 }
 
-fn add_go_names(value: &mut Value) -> bool {
-    match value {
-        Value::Map(fields) => {
-            let Some(fields) = Arc::get_mut(fields) else {
-                return false;
-            };
-            let mut added = false;
-            for field in fields.values_mut() {
-                added |= add_go_names(field);
-            }
-            for (go_name, name) in GO_NAMES {
-                if let Some(field) = fields.get(*name).cloned() {
-                    fields.insert((*go_name).into(), field);
-                    added = true;
-                }
-            }
-            added
+/// Gives an empty value to a key of a free map, and to a health that is not watched, if the template asks for it.
+fn add_free_key(source: &str, value: &mut Value, key: &str) {
+    let Value::Map(fields) = value else {
+        return;
+    };
+    let Some(fields) = Arc::get_mut(fields) else {
+        return;
+    };
+    for (name, field) in fields.iter_mut() {
+        let free = FREE_MAPS.contains(&&**name) && source.contains(&format!(".{name}.{key}"));
+        let health = key == "Health" && &**name == "State" && !source.contains(".Health.");
+        if (free || health)
+            && let Value::Map(entries) = field
+            && let Some(entries) = Arc::get_mut(entries)
+        {
+            entries.entry(key.into()).or_insert(Value::Nil);
         }
-        _ => false,
+        add_free_key(source, field, key);
+    }
+}
+
+fn add_go_names(value: &mut Value) {
+    let Value::Map(fields) = value else {
+        return;
+    };
+    let Some(fields) = Arc::get_mut(fields) else {
+        return;
+    };
+    for field in fields.values_mut() {
+        add_go_names(field);
+    }
+    for (go_name, name) in GO_NAMES {
+        if let Some(field) = fields.get(*name).cloned() {
+            fields.insert((*go_name).into(), field);
+        }
     }
 }
 
@@ -166,6 +209,28 @@ mod tests {
         let escaped = array(&[bytes::Bytes::from_static(b"{\"a\":\"\\u003cb\"}")]).unwrap();
         assert!(escaped.contains("\"a\": \"\\u003cb\""), "{escaped}");
         assert!(text.ends_with("        \"Args\": []\n    }\n]\n"), "{text}");
+    }
+
+    #[test]
+    fn free_keys_and_health_may_be_missing() {
+        let answer = [bytes::Bytes::from_static(
+            br#"{"State":{"Status":"running"},"Config":{"Labels":{"a":"b"}}}"#,
+        )];
+        let line = |format: &str| templated(&answer, format);
+        assert_eq!(
+            line("{{.Config.Labels.a}} {{.Config.Labels.x}}").unwrap(),
+            "b <no value>\n"
+        );
+        assert_eq!(
+            line("{{index .Config.Labels \"a\"}}|{{index .Config.Labels \"x\"}}|").unwrap(),
+            "b||\n"
+        );
+        assert_eq!(
+            line("{{if .State.Health}}h{{else}}none{{end}}").unwrap(),
+            "none\n"
+        );
+        assert!(line("{{.State.Health.Status}}").is_err());
+        assert!(line("{{.Config.Nope}}").is_err());
     }
 
     #[test]

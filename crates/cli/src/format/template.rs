@@ -129,6 +129,7 @@ fn functions(purpose: Purpose, order: KeyOrder, escape: bool) -> Vec<(&'static s
     };
     vec![
         ("json", Arc::new(to_json)),
+        ("index", Arc::new(index)),
         ("split", Arc::new(split)),
         ("join", Arc::new(join)),
         (
@@ -161,6 +162,40 @@ fn number(args: &[Value], at: usize) -> usize {
         .and_then(Value::as_int)
         .and_then(|number| usize::try_from(number).ok())
         .unwrap_or(0)
+}
+
+/// Go's `index`; what a map of texts does not have is an empty text.
+fn index(args: &[Value]) -> Outcome<Value> {
+    let failed = |cause: String| TemplateError::Exec(format!("error calling index: {cause}"));
+    let (whole, keys) = args
+        .split_first()
+        .ok_or_else(|| failed("missing value".into()))?;
+    let mut found = whole.clone();
+    for key in keys {
+        found = match &found {
+            Value::Map(map) => {
+                let name = key.to_string();
+                let texts = map.values().all(|value| matches!(value, Value::String(_)));
+                let missing = || {
+                    if texts {
+                        text_value(String::new())
+                    } else {
+                        Value::Nil
+                    }
+                };
+                map.get(name.as_str()).cloned().unwrap_or_else(missing)
+            }
+            Value::List(items) => {
+                let at = key.as_int().and_then(|at| usize::try_from(at).ok());
+                at.and_then(|at| items.get(at))
+                    .cloned()
+                    .ok_or_else(|| failed(format!("index out of range: {key}")))?
+            }
+            Value::Nil => return Err(failed("index of untyped nil".into())),
+            _ => return Err(failed("can't index item".into())),
+        };
+    }
+    Ok(found)
 }
 
 fn split(args: &[Value]) -> Outcome<Value> {

@@ -59,12 +59,7 @@ pub(super) fn changed(mut context: Context, args: &Parsed) -> Result<Context> {
     for pair in pairs.iter().flat_map(|list| list.split(',')) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match key {
-            "host" => {
-                value.parse::<cais_client::Host>().map_err(|error| {
-                    CliError::new(format!("unable to create docker endpoint config: {error}"))
-                })?;
-                value.clone_into(&mut context.host);
-            }
+            "host" => value.clone_into(&mut context.host),
             "skip-tls-verify" => context.skip_tls_verify = value == "true",
             "ca" | "cert" | "key" | "from" => {
                 return Err(CliError::new(format!(

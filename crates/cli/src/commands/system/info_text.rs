@@ -160,12 +160,6 @@ fn settings(text: &mut String, info: &SystemInfo) {
             let _ = writeln!(text, "   Base: {}, Size: {}", pool.base, pool.size);
         }
     }
-    if let Some(firewall) = &info.firewall_backend {
-        line(text, "Firewall Backend", &firewall.driver);
-        for [name, value] in &firewall.info {
-            line(text, &format!(" {name}"), value);
-        }
-    }
 }
 
 #[cfg(test)]
