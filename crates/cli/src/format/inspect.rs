@@ -226,6 +226,10 @@ mod tests {
             "b||\n"
         );
         assert_eq!(
+            line("{{.Config.Labels.x}}|{{index .Config.Labels \"x\"}}|").unwrap(),
+            "<no value>||\n"
+        );
+        assert_eq!(
             line("{{if .State.Health}}h{{else}}none{{end}}").unwrap(),
             "none\n"
         );

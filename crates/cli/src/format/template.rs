@@ -175,7 +175,8 @@ fn index(args: &[Value]) -> Outcome<Value> {
         found = match &found {
             Value::Map(map) => {
                 let name = key.to_string();
-                let texts = map.values().all(|value| matches!(value, Value::String(_)));
+                let text = |value: &Value| matches!(value, Value::String(_) | Value::Nil);
+                let texts = map.values().all(text);
                 let missing = || {
                     if texts {
                         text_value(String::new())
@@ -183,7 +184,10 @@ fn index(args: &[Value]) -> Outcome<Value> {
                         Value::Nil
                     }
                 };
-                map.get(name.as_str()).cloned().unwrap_or_else(missing)
+                map.get(name.as_str())
+                    .filter(|value| !matches!(value, Value::Nil))
+                    .cloned()
+                    .unwrap_or_else(missing)
             }
             Value::List(items) => {
                 let at = key.as_int().and_then(|at| usize::try_from(at).ok());
