@@ -13,6 +13,7 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nss;
+pub mod overlay;
 pub mod path_in_root;
 pub mod pidfd;
 pub mod process;

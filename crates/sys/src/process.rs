@@ -229,6 +229,21 @@ pub fn set_personality(persona: u64) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_personality, persona) })
 }
 
+/// set_mempolicy(2): mode with its flags, and a mask of nodes.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one bit less than it is told of.
+    let bits = match nodes.len() {
+        0 => 0,
+        words => words * 64 + 1,
+    };
+    let mask = match nodes {
+        [] => std::ptr::null(),
+        nodes => nodes.as_ptr(),
+    };
+    // SAFETY: the kernel reads as many bits as the slice has.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
+}
+
 /// ioprio_set(2) of the calling process; class 1 to 3.
 pub fn set_io_priority(class: i32, level: i32) -> io::Result<()> {
     const WHO_PROCESS: i32 = 1;

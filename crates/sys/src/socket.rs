@@ -40,11 +40,11 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-fn stream() -> io::Result<OwnedFd> {
+fn socket(kind: SocketType) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     Ok(rustix::net::socket_with(
         AddressFamily::UNIX,
-        SocketType::STREAM,
+        kind,
         flags,
         None,
     )?)
@@ -68,16 +68,34 @@ fn short_path(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
 
 /// Connects to a listening stream socket.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    connect_as(SocketType::STREAM, path)
+}
+
+/// Connects to a listening packet socket.
+pub fn connect_packets(path: &Path) -> io::Result<OwnedFd> {
+    connect_as(SocketType::SEQPACKET, path)
+}
+
+fn connect_as(kind: SocketType, path: &Path) -> io::Result<OwnedFd> {
     let (_directory, short) = short_path(path)?;
-    let socket = stream()?;
+    let socket = socket(kind)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(&short)?)?;
     Ok(socket)
 }
 
 /// Binds and listens at a path that must not exist yet; `mode` are the permission bits of the socket file.
 pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    listen_as(SocketType::STREAM, path, mode)
+}
+
+/// As [`listen`], for packets.
+pub fn listen_packets(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    listen_as(SocketType::SEQPACKET, path, mode)
+}
+
+fn listen_as(kind: SocketType, path: &Path, mode: u32) -> io::Result<OwnedFd> {
     let (_directory, short) = short_path(path)?;
-    let socket = stream()?;
+    let socket = socket(kind)?;
     // The mode of an unbound socket is the one its file gets, so that no moment is wider than wished.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(&short)?)?;

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
+use cais_sys::overlay;
 use cais_sys::process::namespace;
 
-use super::overlay;
 use super::protocol::{self, Failure, FailureClass, Launch, ProcessIdentity};
 use super::runner::{ProcessStdio, Runner, Running, Started};
 use crate::cgroups::Cgroup;
@@ -48,7 +48,7 @@ impl Container {
     pub fn prepare(launch: Launch) -> Result<Self, Failure> {
         let rootfs = match launch.rootfs {
             protocol::Rootfs::Overlay { lower, upper, work } => {
-                Rootfs::Mount(overlay::mount(&lower, &upper, &work)?)
+                Rootfs::Mount(overlay::mount(&lower, Some((&upper, &work)))?)
             }
             protocol::Rootfs::Directory(path) => Rootfs::Directory(path),
         };
@@ -83,6 +83,7 @@ impl Runner for Container {
             preserve_fds: 0,
             no_new_keyring: false,
             die_with_parent: true,
+            starter: None,
         })?;
         let (process, console, cgroup) = created.start()?;
         let running = running(&process)?;

@@ -12,7 +12,6 @@ mod entry;
 pub mod exit;
 pub mod json_file;
 pub mod launch;
-pub mod overlay;
 pub mod protocol;
 mod requests;
 pub mod runner;
