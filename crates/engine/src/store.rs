@@ -136,7 +136,7 @@ impl Store {
         let record = container.change(change);
         // A removed container must not come back.
         if self.read().by_id.contains_key(&container.id) {
-            self.db.put(
+            self.db.put_with_reserve(
                 Durability::Process,
                 TABLE,
                 &container.id.to_string(),

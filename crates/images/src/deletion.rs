@@ -169,14 +169,13 @@ impl Store {
         if names.is_empty() {
             return Ok(());
         }
-        self.reserve.with_room(|| {
-            self.db.transaction(Durability::Process, |changes| {
+        self.db
+            .transaction_with_reserve(Durability::Process, |changes| {
                 for name in names {
                     changes.delete(REFERENCES, &name.to_string())?;
                 }
                 Ok(())
-            })
-        })?;
+            })?;
         let mut model = self.write();
         for name in names {
             model.references.remove(name);

@@ -14,7 +14,6 @@ mod deletion;
 mod error;
 mod layers;
 mod model;
-mod reserve;
 mod snapshot;
 mod store;
 mod tarball;

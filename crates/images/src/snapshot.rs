@@ -328,7 +328,7 @@ impl Store {
             return Ok(());
         }
         self.db
-            .transaction(cais_state::Durability::Process, |changes| {
+            .transaction_with_reserve(cais_state::Durability::Process, |changes| {
                 for layer in &orphans {
                     changes.delete(LAYERS, &layer.hex())?;
                 }

@@ -17,14 +17,12 @@ use crate::error::ImageError;
 use crate::layers::unpack::{Limits, UnpackedLayer, unpack};
 use crate::layers::{DIFF, LayerDirectory, TEMPORARY, chain_id, open_directory};
 use crate::model::{IMAGES, Image, ImageRecord, LAYERS, LayerRecord, Model, REFERENCES};
-use crate::reserve::Reserve;
 use crate::tarball::export::sorted_names;
 
 /// All images, their layers, and the read/write layers of containers on them. Calls block; share it behind an `Arc`.
 pub struct Store {
     pub(crate) root: PathBuf,
     pub(crate) db: Arc<Db>,
-    pub(crate) reserve: Reserve,
     pub(crate) content: Content,
     pub(crate) layers: Arc<LayerDirectory>,
     /// `containers/`.
@@ -67,7 +65,6 @@ impl Store {
         }
         let store = Self {
             root: data_root.to_owned(),
-            reserve: Reserve::new(data_root),
             content: Content::new(open_directory(&data_root.join("blobs/sha256"))?),
             layers: Arc::new(LayerDirectory::open(data_root.join("layers"))?),
             containers: open_directory(&data_root.join("containers"))?,
@@ -308,18 +305,16 @@ impl Store {
             }
             orphans
         };
-        self.reserve.with_room(|| {
-            self.db.transaction(Durability::Process, |changes| {
+        self.db
+            .transaction_with_reserve(Durability::Process, |changes| {
                 changes.delete(IMAGES, &image.id.hex())?;
                 for layer in &orphans {
                     changes.delete(LAYERS, &layer.hex())?;
                 }
                 Ok(())
-            })
-        })?;
+            })?;
         self.forget_layers(&orphans)?;
         self.content.remove(&image.id)?;
-        self.reserve.fill();
         Ok(orphans)
     }
 

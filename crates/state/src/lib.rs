@@ -1,13 +1,18 @@
 //! The embedded database `cais.db`: tables of JSON documents by key, one transaction per change.
 //!
 //! Rooms keep what they list in memory and use this for what must outlive the daemon. SQLite in WAL mode: a change that
-//! returned survives `kill -9`; a change made with [`Durability::Power`] survives a power cut too.
+//! returned survives `kill -9`; a change made with [`Durability::Power`] survives a power cut too. With 0 bytes free the
+//! database opens, and removals and records of what has happened still find room: see [`Db::transaction_with_reserve`].
+
+mod reserve;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Serialize, de::DeserializeOwned};
+
+use reserve::Reserve;
 
 /// How much a change must survive once it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +26,12 @@ pub enum Durability {
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
+    /// The disk is full.
+    #[error("no space left on device")]
+    Full(#[source] rusqlite::Error),
     /// SQLite refused.
-    #[error("database")]
-    Database(#[from] rusqlite::Error),
+    #[error("database: {0}")]
+    Database(#[source] rusqlite::Error),
     /// A stored document does not decode, or one to be stored does not encode.
     #[error("document {table}/{key}")]
     Document {
@@ -37,9 +45,36 @@ pub enum StateError {
     },
 }
 
+impl From<rusqlite::Error> for StateError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl StateError {
+    /// Whether more space may help; a full disk has several names in SQLite.
+    fn wants_room(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, SystemIoFailure};
+        match self {
+            Self::Full(_) => true,
+            Self::Database(error) => {
+                matches!(
+                    error.sqlite_error_code(),
+                    Some(SystemIoFailure | CannotOpen)
+                )
+            }
+            Self::Document { .. } => false,
+        }
+    }
+}
+
 impl From<StateError> for cais_types::Error {
     fn from(error: StateError) -> Self {
         let text = match &error {
+            StateError::Full(_) => format!("state database: {error}"),
             StateError::Database(source) => format!("state database: {source}"),
             StateError::Document { source, .. } => format!("state database: {error}: {source}"),
         };
@@ -51,6 +86,7 @@ impl From<StateError> for cais_types::Error {
 #[derive(Debug)]
 pub struct Db {
     connection: Mutex<Connection>,
+    reserve: Reserve,
 }
 
 /// The changes of one transaction, see [`Db::transaction`].
@@ -60,19 +96,13 @@ pub struct Changes<'a> {
 }
 
 impl Db {
-    /// Opens or creates the database file.
+    /// Opens or creates the database file; a file `reserve` beside it keeps some disk space aside.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "cache_size", -512)?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS documents (
-                 kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key)
-             ) WITHOUT ROWID;",
-        )?;
+        let reserve = Reserve::new(path.with_file_name("reserve"));
+        let connection = with_room(&reserve, || connect(path))?;
         Ok(Self {
             connection: Mutex::new(connection),
+            reserve,
         })
     }
 
@@ -138,6 +168,17 @@ impl Db {
         Ok(result)
     }
 
+    /// As [`Db::transaction`], for changes that give space back or tell what has happened: on a full disk they may use the
+    /// space that is kept aside, and `change` then runs again.
+    pub fn transaction_with_reserve<T>(
+        &self,
+        durability: Durability,
+        change: impl Fn(&Changes<'_>) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        self.reserve.fill();
+        with_room(&self.reserve, || self.transaction(durability, &change))
+    }
+
     /// Writes one document.
     pub fn put<T: Serialize>(
         &self,
@@ -149,14 +190,51 @@ impl Db {
         self.transaction(durability, |changes| changes.put(table, key, value))
     }
 
-    /// Deletes one document; a missing one is no error.
+    /// Writes one document that tells what has happened, as [`Db::transaction_with_reserve`] does.
+    pub fn put_with_reserve<T: Serialize>(
+        &self,
+        durability: Durability,
+        table: &'static str,
+        key: &str,
+        value: &T,
+    ) -> Result<(), StateError> {
+        self.transaction_with_reserve(durability, |changes| changes.put(table, key, value))
+    }
+
+    /// Deletes one document, on a full disk too; a missing one is no error.
     pub fn delete(
         &self,
         durability: Durability,
         table: &'static str,
         key: &str,
     ) -> Result<(), StateError> {
-        self.transaction(durability, |changes| changes.delete(table, key))
+        self.transaction_with_reserve(durability, |changes| changes.delete(table, key))
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StateError> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", -512)?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS documents (
+             kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key)
+         ) WITHOUT ROWID;",
+    )?;
+    Ok(connection)
+}
+
+/// Tries again with more and more of the reserve given back while the disk is full.
+fn with_room<T>(
+    reserve: &Reserve,
+    change: impl Fn() -> Result<T, StateError>,
+) -> Result<T, StateError> {
+    loop {
+        match change() {
+            Err(error) if error.wants_room() && reserve.release() => {}
+            result => return result,
+        }
     }
 }
 

@@ -273,7 +273,10 @@ impl Store {
             return Ok(self.describe(&name, &existing));
         }
         self.make_directory(&name)?;
-        self.db.put(Durability::Process, TABLE, &name, &record)?;
+        if let Err(error) = self.db.put(Durability::Process, TABLE, &name, &record) {
+            self.delete_files(&name)?;
+            return Err(error.into());
+        }
         let volume = self.describe(&name, &record);
         self.write().insert(name, record);
         Ok(volume)
@@ -344,7 +347,9 @@ impl Store {
         let record = self.read().get(name).cloned();
         let mut record = record.ok_or_else(|| VolumeError::NoSuchVolume(name.to_owned()))?;
         change(&mut record);
-        self.db.put(Durability::Process, TABLE, name, &record)?;
+        // Also the end of a use, without which nothing could be removed from a full disk.
+        self.db
+            .put_with_reserve(Durability::Process, TABLE, name, &record)?;
         self.write().insert(name.to_owned(), record);
         Ok(())
     }
