@@ -152,6 +152,7 @@ fn any(context: &Context<'_>, wanted: &Mount) -> Result<()> {
         (file_system(wanted, &options)?, true)
     };
     let place = place(context, wanted, directory)?;
+    check_proc(wanted, tree.as_fd(), place.as_fd())?;
     if options.copy_up {
         copy_up(place.as_fd(), tree.as_fd())?;
     }
@@ -280,8 +281,8 @@ fn file_system(wanted: &Mount, options: &Options<'_>) -> Result<OwnedFd> {
     }
 }
 
-/// Opens the mount point below the root, made when it is missing. Only `/proc` and `/sys` themselves may be mounted over by a file
-/// system; below `/proc` nothing but what lxcfs and the like need (CVE-2019-19921, CVE-2023-27561).
+/// Opens the mount point below the root, made when it is missing. A symbolic link in the image must not move `/proc` and `/sys`
+/// elsewhere (CVE-2019-19921, CVE-2023-27561).
 fn place(context: &Context<'_>, wanted: &Mount, directory: bool) -> Result<OwnedFd> {
     let path = &wanted.destination;
     let step = || format!("mount point {}", path.display());
@@ -293,7 +294,6 @@ fn place(context: &Context<'_>, wanted: &Mount, directory: bool) -> Result<Owned
     let place = place.map_err(during(step()))?;
     let kind = wanted.kind.as_deref();
     if matches!(kind, Some("proc" | "sysfs")) {
-        // A symbolic link in the image must not move them elsewhere.
         let strict = rustix::fs::openat2(
             context.root,
             path.strip_prefix("/").unwrap_or(path),
@@ -308,33 +308,48 @@ fn place(context: &Context<'_>, wanted: &Mount, directory: bool) -> Result<Owned
             ))
         });
     }
-    const ALLOWED: [&str; 8] = [
+    Ok(place)
+}
+
+/// Only a procfs may take the place of `/proc` (CVE-2019-16884: an image's volume there would be believed by whatever writes
+/// labels and sysctls), and below it only what lxcfs and the like need may be covered.
+fn check_proc(wanted: &Mount, tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
+    const ALLOWED: [&str; 11] = [
         "cpuinfo",
         "diskstats",
+        "loadavg",
         "meminfo",
+        "net/dev",
+        "slabinfo",
         "stat",
         "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
         "uptime",
-        "loadavg",
-        "slabinfo",
     ];
     const PROC_MAGIC: i64 = 0x9fa0;
-    if rustix::fs::fstatfs(&place).map_err(during(step()))?.f_type == PROC_MAGIC {
-        let name = path
-            .strip_prefix("/proc")
-            .ok()
-            .and_then(Path::to_str)
-            .unwrap_or_default();
-        let sys = name.starts_with("sys/") || name == "net/dev" || name.starts_with("driver/");
-        if !ALLOWED.contains(&name) && !sys {
-            let text = format!(
-                "{:?} cannot be mounted because it is inside /proc",
-                path.display().to_string()
-            );
-            return Err(RuntimeError::invalid(text));
-        }
+    let path = &wanted.destination;
+    let is_proc = |file: BorrowedFd<'_>| match rustix::fs::fstatfs(file) {
+        Ok(found) => Ok(found.f_type == PROC_MAGIC),
+        Err(errno) => Err(during(path.display())(errno)),
+    };
+    let refused = |why: &str| {
+        let path = path.display().to_string();
+        let text = format!("{path:?} cannot be mounted because it is {why}");
+        Err(RuntimeError::invalid(text))
+    };
+    if path == Path::new("/proc") {
+        return if is_proc(tree)? {
+            Ok(())
+        } else {
+            refused("not of type proc")
+        };
     }
-    Ok(place)
+    let name = path.strip_prefix("/proc").ok().and_then(Path::to_str);
+    if is_proc(place)? && !name.is_some_and(|name| ALLOWED.contains(&name)) {
+        return refused("inside /proc");
+    }
+    Ok(())
 }
 
 /// Copies what a tmpfs will cover into it: files, directories and links of the covered directory.

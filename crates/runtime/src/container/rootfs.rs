@@ -220,6 +220,13 @@ fn check_sysctl(name: &str, namespaces: u64) -> Result<()> {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
+    // Steps upwards would end at a key that no namespace has for itself.
+    let odd = |step: &str| matches!(step, "" | "." | "..");
+    if name.contains('/') && name.split('/').any(odd) {
+        return Err(RuntimeError::invalid(format!(
+            "sysctl {name:?} is not the name of a kernel parameter"
+        )));
+    }
     let dotted = if name.contains('/') {
         name.replace('.', "\u{1}")
             .replace('/', ".")
@@ -236,10 +243,42 @@ fn check_sysctl(name: &str, namespaces: u64) -> Result<()> {
     } else {
         0
     };
+    if needs == namespace::NET && namespaces & needs == 0 {
+        return Err(RuntimeError::invalid(format!(
+            "sysctl {name:?} not allowed in host network namespace"
+        )));
+    }
     if needs == 0 || namespaces & needs == 0 {
         return Err(RuntimeError::invalid(format!(
             "sysctl {name:?} is not in a separate kernel namespace"
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cve_2022_0811_sysctls_stay_in_the_namespaces_of_the_container() {
+        let own = namespace::IPC | namespace::NET;
+        for name in [
+            "net.ipv4.ip_forward",
+            "net/ipv4/conf/eth0.1/forwarding",
+            "kernel.shmmax",
+        ] {
+            assert!(check_sysctl(name, own).is_ok(), "{name}");
+            assert!(check_sysctl(name, 0).is_err(), "{name}");
+        }
+        for name in [
+            "kernel.core_pattern",
+            "vm.swappiness",
+            "fs/mqueue/../../kernel/core_pattern",
+            "net/../kernel/core_pattern",
+            "net//../kernel/core_pattern",
+        ] {
+            assert!(check_sysctl(name, own).is_err(), "{name}");
+        }
+    }
 }
