@@ -65,9 +65,11 @@ pub fn build(plan: Plan) -> thread::JoinHandle<Result<OwnedFd, NetworkError>> {
         configure(&inside, &plan).map_err(NetworkError::during("container interface"))?;
         settle(&host, &plan).map_err(NetworkError::during("bridge port"))?;
         for (name, value) in &plan.sysctls {
-            let invalid = |error| NetworkError::Invalid(format!("sysctl {name}: {error}"));
             let path = name.strip_prefix("net.").unwrap_or(name).replace('.', "/");
-            sysctl::set(&path, value).map_err(invalid)?;
+            sysctl::set(&path, value).map_err(|error| {
+                let reason = cais_types::error::plain(&error);
+                NetworkError::Invalid(format!("open /proc/sys/net/{path}: {reason}"))
+            })?;
         }
         Ok(netns)
     })

@@ -36,7 +36,7 @@ pub enum VolumeError {
     /// What the options ask to be mounted cannot be.
     #[error(
         "failed to mount local volume: mount {device}:{target}{data}: {}",
-        lower(source)
+        cais_types::error::plain(source)
     )]
     Mount {
         /// What is mounted.
@@ -50,7 +50,7 @@ pub enum VolumeError {
         source: io::Error,
     },
     /// A system call failed.
-    #[error("{operation} {path}: {}", lower(source))]
+    #[error("{operation} {path}: {}", cais_types::error::plain(source))]
     Io {
         /// `open`, `mkdir`, ...
         operation: &'static str,
@@ -93,16 +93,4 @@ impl From<VolumeError> for Error {
     fn from(error: VolumeError) -> Self {
         Self::new(error.class(), error.to_string()).with_source(error)
     }
-}
-
-/// An error as Go prints it: `no space left on device`.
-fn lower(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text
-        .split_once(" (os error")
-        .map_or(&*text, |(text, _)| text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use cais_types::error::plain;
 use cais_types::{ContainerId, Error, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
@@ -79,10 +80,13 @@ fn check_subpath(mount: &MountRecord) -> Result<()> {
         .and_then(|root| openat2(root, &mount.subpath, flags, Mode::empty(), resolve));
     match opened {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::invalid(format!(
-            "cannot access path {}/{}: {error}",
-            mount.source, mount.subpath
-        ))),
+        Err(errno) => {
+            let path = format!("{}/{}", mount.source, mount.subpath);
+            let reason = plain(&errno.into());
+            Err(Error::invalid(format!(
+                "cannot access path {path}: lstat {path}: {reason}"
+            )))
+        }
     }
 }
 
@@ -107,8 +111,10 @@ pub fn prepare_sources(mounts: &[MountRecord]) -> Result<()> {
         match made {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(Error::internal(format!(
-                    "error while creating mount source path '{}': {error}",
-                    mount.source
+                    "error while creating mount source path '{}': mkdir {}: {}",
+                    mount.source,
+                    mount.source,
+                    plain(&error)
                 )));
             }
             _ => {}
