@@ -5,11 +5,11 @@ use std::path::Path;
 
 use cais_sys::process::{Child, namespace};
 
-use super::hooks;
 use super::init::{self, Init};
 use super::namespaces::{ChildrenIn, Namespaces};
-use super::report::{Channel, Class, Result, RuntimeError, during};
+use super::report::{self, Channel, Class, Result, RuntimeError, during};
 use super::{Process, Rootfs, Stdio};
+use super::{check, hooks};
 use crate::cgroups::Cgroup;
 use crate::seccomp;
 use crate::spec::{Linux, LinuxIdMapping, LinuxResources, Spec, Status};
@@ -30,6 +30,9 @@ pub struct CreateRequest<'a> {
     pub no_new_keyring: bool,
     /// Init is killed when the caller ends.
     pub die_with_parent: bool,
+    /// A listening socket of packets: init waits there for a later process that starts it ([`super::start`]), and not for the
+    /// caller.
+    pub starter: Option<OwnedFd>,
 }
 
 /// A container whose init waits to execute.
@@ -52,23 +55,32 @@ impl Created {
         Ok((self.process, self.console, self.cgroup))
     }
 
-    /// The parts; the socket is what [`start`] takes, and may be handed to another process.
-    pub fn into_parts(self) -> (Process, Option<OwnedFd>, Cgroup, OwnedFd) {
-        (
-            self.process,
-            self.console,
-            self.cgroup,
-            self.channel.into_fd(),
-        )
+    /// Undoes it.
+    pub fn abandon(self) {
+        let _ = cais_sys::pidfd::send_signal(self.process.pidfd.as_fd(), 9);
+        let _ = cais_sys::pidfd::wait(self.process.pidfd.as_fd());
+        let _ = self.cgroup.remove();
+    }
+
+    /// What stays when another process is to start init.
+    pub fn leave(self) -> (Process, Option<OwnedFd>, Cgroup) {
+        (self.process, self.console, self.cgroup)
     }
 }
 
-/// Lets an init that waits on this channel execute its program.
-pub fn start(channel: &Channel) -> Result<()> {
+fn start(channel: &Channel) -> Result<()> {
     channel
         .go()
         .map_err(during("wake the container's process"))?;
     channel.wait_executed()
+}
+
+/// Lets an init execute its program that waits at the other end of a connection to [`CreateRequest::starter`].
+///
+/// # Errors
+/// What the kernel says of the program, or that init has gone.
+pub fn start_through(connection: OwnedFd) -> Result<()> {
+    start(&Channel::from_fd(connection))
 }
 
 /// Makes the cgroup, the namespaces and init, which prepares everything and waits. Nothing stays of a container that could not be
@@ -79,7 +91,7 @@ pub fn start(channel: &Channel) -> Result<()> {
 pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     let linux = request.spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::plan(request.spec, request.netns)?;
-    check(request.spec, &namespaces)?;
+    check::all(request.spec, &namespaces)?;
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose();
     let filter = filter.map_err(|error| RuntimeError::invalid(format!("seccomp: {error}")))?;
     let none = LinuxResources::default();
@@ -89,17 +101,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         .filter(|path| !path.is_empty())
         .unwrap_or(request.id);
     let cgroup =
-        Cgroup::create(path, linux.resources.as_ref().unwrap_or(&none)).map_err(|error| {
-            let class = if error.class() == cais_types::ErrorClass::Internal {
-                Class::Internal
-            } else {
-                Class::Invalid
-            };
-            RuntimeError::new(
-                class,
-                format!("unable to apply cgroup configuration: {error}"),
-            )
-        })?;
+        Cgroup::create(path, linux.resources.as_ref().unwrap_or(&none)).map_err(report::cgroup)?;
     let init = Init {
         id: request.id,
         spec: request.spec,
@@ -109,6 +111,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         preserve_fds: request.preserve_fds,
         new_keyring: !request.no_new_keyring,
         die_with_parent: request.die_with_parent,
+        starter: request.starter,
         filter,
         namespaces: &namespaces,
         cgroup: &cgroup,
@@ -128,28 +131,6 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         cgroup,
         channel,
     })
-}
-
-fn check(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
-    if spec
-        .process
-        .as_ref()
-        .is_none_or(|process| process.args.is_empty())
-    {
-        return Err(RuntimeError::invalid("process.args must not be empty"));
-    }
-    let all = namespaces.all();
-    if all & namespace::MOUNT == 0 {
-        return Err(RuntimeError::invalid(
-            "a container without a mount namespace is not possible",
-        ));
-    }
-    if spec.hostname.is_some() && all & namespace::UTS == 0 {
-        return Err(RuntimeError::invalid(
-            "unable to set hostname without a private UTS namespace",
-        ));
-    }
-    Ok(())
 }
 
 fn make(
@@ -180,7 +161,7 @@ fn make(
         return Err(RuntimeError::new(Class::Internal, "clone"));
     };
     drop(theirs);
-    match parent(id, bundle, spec, linux, &child, &ours, (cgroup, namespaces)) {
+    match parent(id, bundle, spec, linux, &child, &ours, namespaces) {
         Ok(console) => {
             let start_time =
                 cais_sys::pidfd::start_time(child.pid).map_err(during("read /proc/<pid>/stat"))?;
@@ -210,23 +191,20 @@ fn parent(
     linux: &Linux,
     child: &Child,
     channel: &Channel,
-    (cgroup, namespaces): (&Cgroup, &Namespaces),
+    namespaces: &Namespaces,
 ) -> Result<Option<OwnedFd>> {
-    if cgroup.directory_for_clone().is_none() {
-        cgroup
-            .add(child.pid)
-            .map_err(|error| RuntimeError::new(Class::Internal, error.to_string()))?;
-    }
+    // When init has died already, what it said is still to be read.
     if namespaces.new & namespace::USER != 0 {
         map_ids(child.pid, linux)?;
+        let _ = channel.go();
     }
-    if let Some(hooks) = &spec.hooks {
+    if let Some(hooks) = spec.hooks.as_ref().filter(|hooks| hooks.before_pivot()) {
+        channel.wait_mounted()?;
         let state = hooks::state(id, Status::Creating, child.pid, bundle, spec);
         hooks::run("prestart", &hooks.prestart, &state)?;
         hooks::run("createRuntime", &hooks.create_runtime, &state)?;
+        let _ = channel.go();
     }
-    // When init has died already, what it said is still to be read.
-    let _ = channel.go();
     channel.wait_ready()
 }
 

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 
 use super::report::{Result, RuntimeError, during};
-use crate::spec::{ConsoleSize, Linux, LinuxDevice};
+use crate::spec::{ConsoleSize, Linux, LinuxDevice, Mount};
 
 /// Devices every container has: name, major, minor (config-linux.md, "Default Devices").
 const DEFAULT: [(&str, i64, i64); 6] = [
@@ -28,6 +28,16 @@ const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("/proc/kcore", "core"),
 ];
+
+/// Whether `/dev` is the container's own: in a directory of the host that is bound there nothing is made or replaced.
+pub fn are_wanted(mounts: &[Mount]) -> bool {
+    let bound = |mount: &Mount| {
+        mount.destination == Path::new("/dev")
+            && (mount.kind.as_deref() == Some("bind")
+                || mount.options.iter().any(|option| option.ends_with("bind")))
+    };
+    !mounts.iter().any(bound)
+}
 
 /// Makes devices and links below the root.
 pub fn make(root: BorrowedFd<'_>, linux: &Linux, user_namespace: bool) -> Result<()> {

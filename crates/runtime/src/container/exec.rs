@@ -6,6 +6,7 @@ use std::path::Path;
 use cais_sys::process::namespace;
 use rustix::fs::{Mode, OFlags};
 
+use super::check;
 use super::finish::{self, Final};
 use super::init::HostFiles;
 use super::namespaces::ChildrenIn;
@@ -41,6 +42,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<(Process, Option<OwnedFd>)> {
     if request.process.args.is_empty() {
         return Err(RuntimeError::invalid("process.args must not be empty"));
     }
+    check::process(request.process)?;
     let (ours, theirs) = Channel::pair().map_err(during("socketpair"))?;
     let (cgroup, init_pidfd) = (request.cgroup, request.init_pidfd);
     let pid_namespace = match request.namespaces & namespace::PID {
@@ -61,12 +63,6 @@ pub fn exec(request: ExecRequest<'_>) -> Result<(Process, Option<OwnedFd>)> {
     };
     drop(theirs);
     let started = (|| {
-        if cgroup.directory_for_clone().is_none() {
-            cgroup
-                .add(child.pid)
-                .map_err(|error| RuntimeError::new(Class::Internal, error.to_string()))?;
-        }
-        let _ = ours.go();
         let console = ours.wait_ready()?;
         let _ = ours.go();
         ours.wait_executed()?;
@@ -110,9 +106,6 @@ fn init_file(request: &ExecRequest<'_>, name: &str) -> Result<OwnedFd> {
 
 fn main(request: ExecRequest<'_>, channel: &Channel) -> i32 {
     let _ = cais_sys::process::set_dumpable(false);
-    if !channel.wait_go() {
-        return 1;
-    }
     match run(request, channel) {
         Ok(never) => match never {},
         Err(error) => {
@@ -124,6 +117,7 @@ fn main(request: ExecRequest<'_>, channel: &Channel) -> i32 {
 
 fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
     let _ = rustix::process::setsid();
+    request.cgroup.join().map_err(super::report::cgroup)?;
     let host = HostFiles::open()?;
     // Children of the caller are in the pid namespace already.
     let join = request.namespaces & !namespace::PID;
@@ -143,6 +137,8 @@ fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infa
     let last = Final {
         process: request.process,
         filter: request.filter,
+        listener: None,
+        memory_policy: None,
         die_with_parent: request.die_with_parent,
         preserve_fds: request.preserve_fds,
         host,

@@ -4,22 +4,29 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use cais_sys::process;
 use rustix::fs::{Access, AtFlags, FileType, Mode};
+use rustix::io::Errno;
 
 use super::Stdio;
 use super::init::HostFiles;
+use super::listener::Listener;
+use super::memory;
 use super::report::{Class, Result, RuntimeError, during, plain};
 use crate::capabilities::{self, CapabilitySets};
 use crate::seccomp;
-use crate::spec::{LinuxPersonality, PosixRlimit, Process, Scheduler};
+use crate::spec::{LinuxMemoryPolicy, LinuxPersonality, PosixRlimit, Process, Scheduler};
 
 /// What a process needs from here on.
 pub struct Final<'a> {
     pub process: &'a Process,
     pub filter: Option<seccomp::Program>,
+    /// Who answers the calls that the filter passes on.
+    pub listener: Option<Listener>,
+    pub memory_policy: Option<&'a LinuxMemoryPolicy>,
     pub die_with_parent: bool,
     pub preserve_fds: u32,
     pub host: HostFiles,
@@ -82,18 +89,47 @@ impl Final<'_> {
             })?;
             process::set_io_priority(class, priority.priority).map_err(during("ioprio_set"))?;
         }
+        if let Some(policy) = self.memory_policy {
+            memory::set_policy(policy)?;
+        }
         if let Some(personality) = self.personality {
             set_personality(personality)?;
         }
         rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
+        own_streams(process.user.uid)?;
+        self.set_labels()?;
+        let entered = enter_directory(&process.cwd);
         let sets = self.take_identity()?;
-        enter_directory(&process.cwd)?;
+        if entered.is_err() {
+            // The user may pass where root may not: a network file system.
+            enter_directory(&process.cwd)?;
+        }
         still_inside()?;
         let program = find_program(process)?;
         if process.no_new_privileges {
             process::set_no_new_privileges().map_err(during("no_new_privs"))?;
         }
         Ok((program, sets))
+    }
+
+    /// Labels take effect with the execution; [`super::check`] has made sure that the kernel knows them.
+    fn set_labels(&self) -> Result<()> {
+        let labels = [
+            (
+                "attr/apparmor/exec",
+                "exec ",
+                &self.process.apparmor_profile,
+            ),
+            ("attr/exec", "", &self.process.selinux_label),
+        ];
+        for (file, prefix, label) in labels {
+            if let Some(label) = label.as_ref().filter(|label| !label.is_empty()) {
+                self.host
+                    .write(file, &format!("{prefix}{label}"))
+                    .map_err(during(format!("set label {label}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Drops what the bounding set must not have and takes on user and groups. Permitted capabilities stay for the last steps.
@@ -155,8 +191,37 @@ impl Final<'_> {
         let Some(filter) = &self.filter else {
             return Ok(());
         };
-        filter.install().map(drop).map_err(during("seccomp"))
+        let notified = filter.install().map_err(during("seccomp"))?;
+        match (notified, &self.listener) {
+            (None, _) => Ok(()),
+            (Some(notified), Some(listener)) => listener.send(notified.as_fd()),
+            (Some(_), None) => Err(RuntimeError::invalid(
+                "seccomp listenerPath is needed for SCMP_ACT_NOTIFY",
+            )),
+        }
     }
+}
+
+/// Gives the standard streams to the user, so that `/dev/stdout` and the like can be opened again.
+fn own_streams(uid: u32) -> Result<()> {
+    use rustix::fs::{Uid, fchown, fstat, makedev};
+    let streams = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    for stream in streams {
+        let Ok(stat) = fstat(stream) else { continue };
+        if stat.st_uid == uid || stat.st_rdev == makedev(1, 3) {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // Ids that a user namespace does not map, and file systems that are read-only.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
+            Err(errno) => return Err(during("fchown of standard streams")(errno)),
+        }
+    }
+    Ok(())
 }
 
 fn use_all_permitted() -> io::Result<()> {
@@ -247,16 +312,23 @@ fn set_scheduler(wanted: &Scheduler) -> Result<()> {
     process::set_scheduler(attributes).map_err(during("sched_setattr"))
 }
 
-/// Enters the working directory, made when it is missing (runc does so too).
+/// Makes the working directory of a new container when it is missing; entering it tells what went wrong.
+pub fn make_directory(cwd: &str) {
+    let missing = Path::new(cwd).is_absolute()
+        && rustix::fs::access(cwd, Access::EXISTS) == Err(Errno::NOENT);
+    if missing {
+        let mut directories = std::fs::DirBuilder::new();
+        let _ = directories.recursive(true).mode(0o755).create(cwd);
+    }
+}
+
+/// Enters the working directory.
 fn enter_directory(cwd: &str) -> Result<()> {
     let path = Path::new(if cwd.is_empty() { "/" } else { cwd });
     if !path.is_absolute() {
         return Err(RuntimeError::invalid(format!(
             "Cwd must be an absolute path: {cwd}"
         )));
-    }
-    if let Err(rustix::io::Errno::NOENT) = rustix::process::chdir(path) {
-        let _ = std::fs::DirBuilder::new().recursive(true).create(path);
     }
     rustix::process::chdir(path).map_err(|errno| {
         RuntimeError::invalid(format!(

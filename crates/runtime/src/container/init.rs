@@ -10,7 +10,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use super::finish::{self, Final};
 use super::namespaces::Namespaces;
 use super::report::{Channel, Result, RuntimeError, during};
-use super::{Rootfs, Stdio, devices, hooks, mounts, rootfs};
+use super::{Rootfs, Stdio, devices, hooks, listener, mounts, rootfs};
 use crate::cgroups::Cgroup;
 use crate::seccomp;
 use crate::spec::{Linux, Process, Spec, Status};
@@ -25,6 +25,8 @@ pub struct Init<'a> {
     pub preserve_fds: u32,
     pub new_keyring: bool,
     pub die_with_parent: bool,
+    /// Where a later process comes to start this one.
+    pub starter: Option<OwnedFd>,
     pub filter: Option<seccomp::Program>,
     pub namespaces: &'a Namespaces,
     pub cgroup: &'a Cgroup,
@@ -34,19 +36,25 @@ pub struct Init<'a> {
 pub fn main(init: Init<'_>, channel: &Channel) -> i32 {
     // Until the program is executed nobody may look into a process that still holds the host's descriptors.
     let _ = cais_sys::process::set_dumpable(false);
-    if !channel.wait_go() {
+    // The maker maps the ids of a new user namespace first; nothing else has to be waited for.
+    if init.namespaces.new & namespace::USER != 0 && !channel.wait_go() {
         return 1;
     }
-    match run(init, channel) {
+    let mut starter = None;
+    match run(init, channel, &mut starter) {
         Ok(never) => match never {},
         Err(error) => {
-            channel.failed(&error);
+            starter.as_ref().unwrap_or(channel).failed(&error);
             1
         }
     }
 }
 
-fn run(init: Init<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
+fn run(
+    init: Init<'_>,
+    channel: &Channel,
+    starter: &mut Option<Channel>,
+) -> Result<std::convert::Infallible> {
     let Init {
         spec, namespaces, ..
     } = init;
@@ -56,6 +64,7 @@ fn run(init: Init<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
         .as_ref()
         .ok_or_else(|| RuntimeError::invalid("process is missing"))?;
     let _ = rustix::process::setsid();
+    init.cgroup.join().map_err(super::report::cgroup)?;
     namespaces.enter()?;
     if namespaces.all() & namespace::USER != 0 {
         cais_sys::process::set_ids(0, 0, None)
@@ -69,14 +78,23 @@ fn run(init: Init<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
         join_keyring(init.id);
     }
     names(spec)?;
+    if namespaces.new & namespace::NET != 0 {
+        cais_sys::netns::bring_up_loopback().map_err(during("bring up loopback"))?;
+    }
     let host = HostFiles::open()?;
+    let listener = match &linux.seccomp {
+        Some(filter) => listener::connect(init.id, spec, init.bundle, filter)?,
+        None => None,
+    };
     let may_set_groups = host_allows_groups(namespaces);
-    let console = prepare_root(&init, &linux, process)?;
+    let console = prepare_root(&init, &linux, process, channel)?;
     let terminal = finish::connect(init.stdio, console)?;
     settle(spec, &linux, namespaces)?;
     let last = Final {
         process,
         filter: init.filter,
+        listener,
+        memory_policy: linux.memory_policy.as_ref(),
         die_with_parent: init.die_with_parent,
         preserve_fds: init.preserve_fds,
         host,
@@ -88,7 +106,12 @@ fn run(init: Init<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
         .ready(terminal.as_ref().map(AsFd::as_fd))
         .map_err(during("report"))?;
     drop(terminal);
-    if !channel.wait_go() {
+    if let Some(listener) = &init.starter {
+        let connection =
+            cais_sys::socket::accept(listener.as_fd()).map_err(during("wait for the start"))?;
+        *starter = Some(Channel::from_fd(connection));
+    }
+    if !starter.as_ref().unwrap_or(channel).wait_go() {
         return Err(RuntimeError::invalid("the maker has gone"));
     }
     if let Some(hooks) = &spec.hooks {
@@ -156,6 +179,7 @@ fn prepare_root(
     init: &Init<'_>,
     linux: &Linux,
     process: &Process,
+    channel: &Channel,
 ) -> Result<Option<(OwnedFd, OwnedFd)>> {
     // Nothing mounted here may show on the host; shared propagation is given back at the end where it is asked for.
     let propagation = match linux.rootfs_propagation.as_deref() {
@@ -175,17 +199,26 @@ fn prepare_root(
     for mount in &init.spec.mounts {
         mounts::mount(&context, mount)?;
     }
-    devices::make(root.as_fd(), linux, context.user_namespace)?;
+    if devices::are_wanted(&init.spec.mounts) {
+        devices::make(root.as_fd(), linux, context.user_namespace)?;
+    }
     let console = match process.terminal {
         true => Some(devices::console(root.as_fd(), process.console_size)?),
         false => None,
     };
     if let Some(hooks) = &init.spec.hooks {
+        if hooks.before_pivot() {
+            channel.mounted().map_err(during("report"))?;
+            if !channel.wait_go() {
+                return Err(RuntimeError::invalid("the maker has gone"));
+            }
+        }
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let state = hooks::state(init.id, Status::Creating, pid, init.bundle, init.spec);
         hooks::run("createContainer", &hooks.create_container, &state)?;
     }
     rootfs::pivot(root.as_fd())?;
+    finish::make_directory(&process.cwd);
     Ok(console)
 }
 

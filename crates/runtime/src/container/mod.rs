@@ -3,21 +3,26 @@
 //! The caller has one thread. It clones init straight into its new namespaces; init reports over a socket and waits there for
 //! the word to execute. Nothing but init and the caller takes part.
 
+mod check;
 mod create;
 mod devices;
 mod exec;
 mod finish;
 pub mod hooks;
 mod init;
+mod listener;
+mod memory;
 mod mounts;
 mod namespaces;
 mod report;
 mod rootfs;
 
-pub use create::{CreateRequest, Created, create};
+pub use check::{apparmor_enabled, selinux_enabled};
+pub use create::{CreateRequest, Created, create, start_through};
 pub use exec::{ExecRequest, exec};
+pub use mounts::known_options as mount_options;
 pub use namespaces::bit as namespace_bit;
-pub use report::{Class, RuntimeError};
+pub use report::{Class, RuntimeError, plain};
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -67,6 +67,30 @@ const PROPAGATION: &[(&str, u64)] = &[
 /// Options of the mount as a whole that the file system itself must get.
 const SUPER_FLAGS: &[&str] = &["sync", "dirsync", "mand", "lazytime", "silent", "iversion"];
 
+/// Options that mean nothing or the usual.
+const NEUTRAL: &[&str] = &[
+    "defaults",
+    "async",
+    "loud",
+    "nomand",
+    "nolazytime",
+    "noiversion",
+];
+
+/// All options that are known here and not the file system's own, in order.
+pub fn known_options() -> Vec<String> {
+    let plain = FLAGS.iter().map(|(name, _, _)| *name);
+    let pairs = plain.chain(PROPAGATION.iter().map(|(name, _)| *name));
+    let single = ["bind", "rbind", "tmpcopyup", "idmap", "ridmap"];
+    let single = single.iter().chain(NEUTRAL).chain(SUPER_FLAGS).copied();
+    let mut names: Vec<String> = pairs
+        .flat_map(|name| [name.to_owned(), format!("r{name}")])
+        .chain(single.map(str::to_owned))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 impl<'a> Options<'a> {
     fn parse(options: &'a [String]) -> Self {
         let mut parsed = Self::default();
@@ -94,7 +118,8 @@ impl<'a> Options<'a> {
             }
         }
         match option {
-            "" | "defaults" | "async" | "loud" | "nomand" | "nolazytime" | "noiversion" => {}
+            "" => {}
+            other if NEUTRAL.contains(&other) => {}
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.bind_recursive) = (true, true),
             "tmpcopyup" => self.copy_up = true,

@@ -48,6 +48,18 @@ pub fn during<E: Into<io::Error>>(step: impl std::fmt::Display) -> impl FnOnce(E
     move |error| RuntimeError::new(Class::Internal, format!("{step}: {}", plain(&error.into())))
 }
 
+/// A cgroup refused.
+pub fn cgroup(error: crate::cgroups::CgroupError) -> RuntimeError {
+    let class = match error.class() {
+        cais_types::ErrorClass::Internal => Class::Internal,
+        _ => Class::Invalid,
+    };
+    RuntimeError::new(
+        class,
+        format!("unable to apply cgroup configuration: {error}"),
+    )
+}
+
 /// An error in lower case and without its number, as C and Go print it.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -61,6 +73,10 @@ pub fn plain(error: &io::Error) -> String {
         .unwrap_or_default()
 }
 
+fn confused() -> RuntimeError {
+    RuntimeError::new(Class::Internal, "the container's process is confused")
+}
+
 /// The longest report, bytes.
 const LIMIT: usize = 16 << 10;
 
@@ -68,6 +84,8 @@ const LIMIT: usize = 16 << 10;
 enum Word {
     /// Namespaces are joined and ids mapped: the child may go on.
     Go,
+    /// All mounts are made, the root is still the host's.
+    Mounted,
     /// The process waits for the word to execute.
     Ready,
     Failed(RuntimeError),
@@ -89,12 +107,7 @@ impl Channel {
         self.0.as_fd()
     }
 
-    /// The socket, to be kept.
-    pub fn into_fd(self) -> OwnedFd {
-        self.0
-    }
-
-    /// From a kept socket.
+    /// From a connected socket of packets.
     pub fn from_fd(socket: OwnedFd) -> Self {
         Self(socket)
     }
@@ -119,6 +132,19 @@ impl Channel {
         self.send(&Word::Ready, console.as_slice())
     }
 
+    /// Says that all mounts are made.
+    pub fn mounted(&self) -> io::Result<()> {
+        self.send(&Word::Mounted, &[])
+    }
+
+    /// Waits until all mounts are made.
+    pub fn wait_mounted(&self) -> Result<()> {
+        match self.wait_word()? {
+            (Word::Mounted, _) => Ok(()),
+            _ => Err(confused()),
+        }
+    }
+
     /// Says what failed.
     pub fn failed(&self, error: &RuntimeError) {
         // Nobody may listen any more; then there is nobody to tell.
@@ -127,16 +153,20 @@ impl Channel {
 
     /// Waits until the process is ready; answers the controller of its terminal.
     pub fn wait_ready(&self) -> Result<Option<OwnedFd>> {
+        match self.wait_word()? {
+            (Word::Ready, mut fds) => Ok(fds.pop()),
+            _ => Err(confused()),
+        }
+    }
+
+    /// The next word of a process that is not ready yet.
+    fn wait_word(&self) -> Result<(Word, Vec<OwnedFd>)> {
         match self
             .receive()
             .map_err(during("read from the container's process"))?
         {
-            Some((Word::Ready, mut fds)) => Ok(fds.pop()),
             Some((Word::Failed(error), _)) => Err(error),
-            Some((Word::Go, _)) => Err(RuntimeError::new(
-                Class::Internal,
-                "the container's process is confused",
-            )),
+            Some(word) => Ok(word),
             None => Err(RuntimeError::new(
                 Class::Internal,
                 "the container's process ended before it was ready",
@@ -152,10 +182,7 @@ impl Channel {
         {
             None => Ok(()),
             Some((Word::Failed(error), _)) => Err(error),
-            Some(_) => Err(RuntimeError::new(
-                Class::Internal,
-                "the container's process is confused",
-            )),
+            Some(_) => Err(confused()),
         }
     }
 

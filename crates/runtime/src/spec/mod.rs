@@ -106,6 +106,13 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
+impl Hooks {
+    /// Whether the maker has hooks to run between the mounts and the change of root.
+    pub fn before_pivot(&self) -> bool {
+        !(self.prestart.is_empty() && self.create_runtime.is_empty())
+    }
+}
+
 /// One program of [`Hooks`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
