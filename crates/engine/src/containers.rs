@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use cais_runtime::monitor::protocol::Request;
-use cais_types::Result;
 use cais_types::api::query::{
     AttachQuery, ContainerListQuery, Filters, LogsQuery, RemoveQuery, StopQuery, TtySize,
     WaitCondition,
@@ -13,6 +12,7 @@ use cais_types::api::{
     ContainerSummary, ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse,
     ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest, FilesystemChange,
 };
+use cais_types::{Error, Result};
 use futures_core::future::BoxFuture;
 
 use crate::house::{House, blocking};
@@ -100,13 +100,14 @@ impl Containers {
     /// # Errors
     /// As there.
     pub async fn kill(&self, name: &str, signal: Option<String>) -> Result<()> {
-        stop::kill(
-            &self.house,
-            &self.house.store.find(name)?,
-            name,
-            signal.as_deref(),
-        )
-        .await
+        let killed = match self.house.store.find(name) {
+            Ok(container) => stop::kill(&self.house, &container, signal.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        killed.map_err(|error| {
+            let text = format!("cannot kill container: {name}: {}", error.message());
+            Error::new(error.class(), text).with_source(error)
+        })
     }
 
     /// See [`pause::pause`].
@@ -241,11 +242,11 @@ impl Execs {
     #[expect(clippy::unused_async, reason = "the API's traits are async throughout")]
     pub async fn create(
         &self,
-        container: &str,
+        name: &str,
         request: ExecCreateRequest,
     ) -> Result<ExecCreateResponse> {
-        let container = self.house.store.find(container)?;
-        exec::create(&self.house, &container, request)
+        let container = self.house.store.find(name)?;
+        exec::create(&self.house, &container, name, request)
     }
 
     /// See [`exec::start_attached`].

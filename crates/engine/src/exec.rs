@@ -183,9 +183,10 @@ pub fn adopt(house: &House, container: &ContainerId, status: &MonitorStatus) {
 pub fn create(
     house: &House,
     container: &Container,
+    name: &str,
     request: ExecCreateRequest,
 ) -> Result<ExecCreateResponse> {
-    check_container(container)?;
+    check_container(container, name)?;
     if request.cmd.is_empty() {
         return Err(Error::invalid("No exec command specified"));
     }
@@ -207,15 +208,14 @@ pub fn create(
     Ok(ExecCreateResponse { id: id.to_string() })
 }
 
-fn check_container(container: &Container) -> Result<()> {
-    let id = container.id;
+fn check_container(container: &Container, name: &str) -> Result<()> {
     match container.record().state.status {
         Status::Running => Ok(()),
         Status::Paused => Err(Error::conflict(format!(
-            "Container {id} is paused, unpause the container before exec"
+            "Container {name} is paused, unpause the container before exec"
         ))),
         Status::Restarting => Err(Error::conflict(format!(
-            "Container {id} is restarting, wait until the container is running"
+            "Container {name} is restarting, wait until the container is running"
         ))),
         _ => Err(container.not_running()),
     }
@@ -257,7 +257,7 @@ fn container_of(house: &House, exec: &Exec) -> Result<Arc<Container>> {
 pub fn start_attached(house: &Arc<House>, id: &str, request: &ExecStartRequest) -> Result<Hijack> {
     let exec = house.execs.find(id)?;
     let container = container_of(house, &exec)?;
-    check_container(&container)?;
+    check_container(&container, &container.id.to_string())?;
     claim(&exec)?;
     let framing = if request.tty {
         Framing::Raw
@@ -310,7 +310,7 @@ fn framed(framing: Framing, text: &str) -> Vec<u8> {
 pub async fn start_detached(house: &Arc<House>, id: &str) -> Result<()> {
     let exec = house.execs.find(id)?;
     let container = container_of(house, &exec)?;
-    check_container(&container)?;
+    check_container(&container, &container.id.to_string())?;
     claim(&exec)?;
     begin(house, &container, &exec, None, None).await
 }
@@ -513,6 +513,6 @@ pub fn internal(
     container: &Container,
     request: ExecCreateRequest,
 ) -> Result<Arc<Exec>> {
-    let created = create(house, container, request)?;
+    let created = create(house, container, &container.id.to_string(), request)?;
     house.execs.find(&created.id)
 }

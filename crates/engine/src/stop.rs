@@ -186,11 +186,10 @@ async fn wait_for_exit(container: &Container, exits: u64, patience: Option<Durat
 /// `POST /containers/{id}/kill`.
 ///
 /// # Errors
-/// `cannot kill container: NAME: container ID is not running`, wrong signal.
+/// `container ID is not running`, wrong signal.
 pub async fn kill(
     house: &Arc<House>,
     container: &Arc<Container>,
-    name: &str,
     signal: Option<&str>,
 ) -> Result<()> {
     let number = match signal.filter(|signal| !signal.is_empty()) {
@@ -198,12 +197,7 @@ pub async fn kill(
         Some(signal) => signals::parse(signal)?,
     };
     let record = container.record();
-    let not_running = || {
-        Error::conflict(format!(
-            "cannot kill container: {name}: container {} is not running",
-            container.id
-        ))
-    };
+    let not_running = || Error::conflict(format!("container {} is not running", container.id));
     if number == signals::KILL && give_up_restart(house, container).await? {
         return Ok(());
     }

@@ -136,9 +136,14 @@ fn endpoints(
         settings.mac_address.clone_from(&config.mac_address);
     }
     for network in wanted.keys() {
-        house.ports.sandboxes.find(network)?;
+        house.ports.sandboxes.find(network).map_err(not_the_image)?;
     }
     Ok(wanted)
+}
+
+/// Clients pull the image when a create answers that something is not found.
+fn not_the_image(error: Error) -> Error {
+    Error::invalid(error.message())
 }
 
 fn roll_back(house: &House, id: &ContainerId) {
@@ -164,11 +169,12 @@ struct Draft<'a> {
 impl Draft<'_> {
     fn make(self, house: &House) -> Result<Vec<String>> {
         let other = |name: &str| -> Result<Vec<MountRecord>> {
-            Ok(house.store.find(name)?.record().mounts.clone())
+            let other = house.store.find(name).map_err(not_the_image)?;
+            Ok(other.record().mounts.clone())
         };
         let mut mounts = mounts::wishes(&self.config, &self.host, &other)?;
         if let Some(other) = self.host.network_mode.strip_prefix("container:") {
-            house.store.find(other)?;
+            house.store.find(other).map_err(not_the_image)?;
         }
         let directory = house.directory(&self.id);
         DirBuilder::new()

@@ -35,6 +35,11 @@ pub fn wishes(
     }
     mounts.retain(|have| own.iter().all(|mine| mine.destination != have.destination));
     mounts.append(&mut own);
+    if let Some(target) = host.tmpfs.keys().find(|target| !target.starts_with('/')) {
+        return Err(Error::invalid(format!(
+            "invalid mount path: '{target}' mount path must be absolute"
+        )));
+    }
     for path in config.volumes.iter().flatten().map(|(path, _)| clean(path)) {
         if path == "/" {
             return Err(Error::invalid(

@@ -18,7 +18,7 @@ pub struct Accounts {
 pub struct Identity {
     pub uid: u32,
     pub gid: u32,
-    /// Supplementary groups, in the order of the group file, then those asked for; no duplicates.
+    /// Supplementary groups: the primary one, those of the group file in its order, those asked for; no duplicates.
     pub groups: Vec<u32>,
     /// `/` when the user has no entry.
     pub home: String,
@@ -58,11 +58,14 @@ impl Accounts {
                 )));
             }
         };
-        let (gid, mut groups) = if group_part.is_empty() {
+        let (gid, memberships) = if group_part.is_empty() {
             (primary, self.memberships(name))
         } else {
             (self.group_id(group_part)?, Vec::new())
         };
+        // A program that leaves its primary group must not escape from what is denied to it (CVE-2022-36109).
+        let mut groups = vec![gid];
+        groups.extend(memberships.into_iter().filter(|group| *group != gid));
         for group in extra {
             let id = self.group_id(group)?;
             if !groups.contains(&id) {
@@ -186,11 +189,11 @@ mod tests {
     fn names_numbers_and_groups_are_looked_up() {
         let root = identify("");
         assert_eq!((root.uid, root.gid, root.home.as_str()), (0, 0, "/root"));
-        assert_eq!(root.groups, [10]);
+        assert_eq!(root.groups, [0, 10]);
         let web = identify("web");
-        assert_eq!((web.uid, web.gid, web.groups), (33, 34, vec![10, 44]));
+        assert_eq!((web.uid, web.gid, web.groups), (33, 34, vec![34, 10, 44]));
         let mixed = identify("33:wheel");
-        assert_eq!((mixed.uid, mixed.gid, mixed.groups), (33, 10, vec![]));
+        assert_eq!((mixed.uid, mixed.gid, mixed.groups), (33, 10, vec![10]));
         let unknown = identify("7777");
         assert_eq!(
             (unknown.uid, unknown.gid, unknown.home.as_str()),
@@ -234,6 +237,6 @@ mod tests {
         let extra = accounts()
             .identify("web", &["logs".into(), "5".into()])
             .unwrap();
-        assert_eq!(extra.groups, [10, 44, 5]);
+        assert_eq!(extra.groups, [34, 10, 44, 5]);
     }
 }
