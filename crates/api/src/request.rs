@@ -1,5 +1,8 @@
 //! A request as a handler sees it: its parameters, its query and its body, read by Docker's rules.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use cais_types::api::decode;
 use cais_types::api::query::Filters;
@@ -7,7 +10,7 @@ use cais_types::{Error, Result};
 use futures_util::StreamExt;
 use http::{HeaderMap, header};
 use http_body_util::{BodyDataStream, BodyExt, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use serde::de::DeserializeOwned;
 
 use crate::backend::{Backends, Upload};
@@ -24,7 +27,7 @@ pub struct Call {
     pub params: Vec<String>,
     pub query: Query,
     pub headers: HeaderMap,
-    pub body: Incoming,
+    pub body: RequestBody,
 }
 
 impl Call {
@@ -103,6 +106,54 @@ impl Call {
             _ => Err(Error::unsupported(format!(
                 "platform {platform} is not supported: this host runs linux/amd64"
             ))),
+        }
+    }
+}
+
+/// The most bytes of an unread body that are thrown away.
+const MAX_UNREAD: usize = 256 << 10;
+
+/// A request's body. What nobody has read of it is thrown away, up to a bound: a client that still writes shall see the
+/// answer and not a closed connection (Go's server does the same).
+pub struct RequestBody(Option<Incoming>);
+
+impl RequestBody {
+    /// Takes a body over.
+    pub fn new(body: Incoming) -> Self {
+        Self(Some(body))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let unread = self.0.take().filter(|body| !body.is_end_stream());
+        if let (Some(body), Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(Limited::new(body, MAX_UNREAD).collect());
         }
     }
 }

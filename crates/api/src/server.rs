@@ -22,7 +22,7 @@ use crate::backend::{Backends, Hijack};
 use crate::connection::{ClientIo, ClientStream, EndOfInput, Takeover, hand_over};
 use crate::listen::{Listener, host_is_ours};
 use crate::reply::{self, Body, Reply};
-use crate::request::{Call, Query};
+use crate::request::{Call, Query, RequestBody};
 use crate::route::{Route, match_path};
 use crate::routers;
 use crate::version::{self, Version};
@@ -205,8 +205,9 @@ impl Client {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>> {
-        self.check_origin(request.headers())?;
         let (head, body) = request.into_parts();
+        let body = RequestBody::new(body);
+        self.check_origin(&head.headers)?;
         let decoded = percent_decode_str(head.uri.path()).decode_utf8();
         let decoded = decoded.map_err(|_| Error::invalid("the path is not UTF-8"))?;
         if head.method == Method::OPTIONS {
