@@ -2,6 +2,9 @@
 
 use cais_client::ClientError;
 
+/// What a shell answers for a program that SIGPIPE has ended.
+const BROKEN_PIPE: i32 = 128 + 13;
+
 /// A failed verb.
 #[derive(Debug)]
 pub struct CliError {
@@ -49,6 +52,10 @@ impl From<ClientError> for CliError {
 
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
-        Self::new(error.to_string())
+        match error.kind() {
+            // Quietly, as docker ends: by SIGPIPE.
+            std::io::ErrorKind::BrokenPipe => Self::silent(BROKEN_PIPE),
+            _ => Self::new(error.to_string()),
+        }
     }
 }

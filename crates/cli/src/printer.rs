@@ -10,13 +10,7 @@ impl Printer {
     /// Writes bytes to standard output.
     pub fn out_bytes(self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(bytes)
-            .and_then(|()| stdout.flush())
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => io::Error::other("write /dev/stdout: broken pipe"),
-                _ => error,
-            })
+        stdout.write_all(bytes).and_then(|()| stdout.flush())
     }
 
     /// Writes bytes to standard error.

@@ -5,31 +5,38 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// Seconds since the epoch with nanoseconds, as the API takes them. What is no time is passed on as it is: the daemon says
-/// what is wrong with it.
-pub fn parse(text: &str, now: Timestamp) -> String {
-    if text.is_empty() {
-        return String::new();
+/// Seconds since the epoch with nanoseconds, as the API takes them.
+///
+/// # Errors
+/// It is neither a time nor a duration.
+pub fn parse(text: &str, now: Timestamp) -> Result<String, String> {
+    if text.is_empty() || is_epoch_seconds(text) {
+        return Ok(text.to_owned());
     }
-    if text != "0"
-        && let Some(nanoseconds) = parse_go_duration(text)
-    {
+    if let Some(nanoseconds) = parse_go_duration(text) {
         let then = now
             .checked_sub(SignedDuration::from_nanos(nanoseconds))
             .unwrap_or(now);
-        return then.as_second().to_string();
+        return Ok(then.as_second().to_string());
     }
     if let Ok(time) = text.parse::<Timestamp>() {
-        return seconds(time);
+        return Ok(seconds(time));
     }
     let civil = text
         .parse::<DateTime>()
         .ok()
         .or_else(|| text.parse::<jiff::civil::Date>().ok().map(Into::into));
     match civil.and_then(|civil: DateTime| civil.to_zoned(TimeZone::system()).ok()) {
-        Some(time) => seconds(time.timestamp()),
-        None => text.to_owned(),
+        Some(time) => Ok(seconds(time.timestamp())),
+        None => Err(format!(
+            "failed to parse value as time or duration: {text:?}"
+        )),
     }
+}
+
+fn is_epoch_seconds(text: &str) -> bool {
+    let (seconds, nanoseconds) = text.split_once('.').unwrap_or((text, "0"));
+    seconds.parse::<i64>().is_ok() && nanoseconds.parse::<u64>().is_ok()
 }
 
 fn seconds(time: Timestamp) -> String {
@@ -43,15 +50,20 @@ mod tests {
     #[test]
     fn forms() {
         let now: Timestamp = "2024-01-02T03:04:05.5Z".parse().unwrap();
-        assert_eq!(parse("", now), "");
-        assert_eq!(parse("0", now), "0");
-        assert_eq!(parse("1700000000", now), "1700000000");
-        assert_eq!(parse("1m", now), "1704164585");
-        assert_eq!(parse("2024-01-02T03:04:05Z", now), "1704164645.000000000");
+        let parsed = |text: &str| parse(text, now).unwrap();
+        assert_eq!(parsed(""), "");
+        assert_eq!(parsed("0"), "0");
+        assert_eq!(parsed("1700000000"), "1700000000");
+        assert_eq!(parsed("1m"), "1704164585");
+        assert_eq!(parsed("2024-01-02T03:04:05Z"), "1704164645.000000000");
         assert_eq!(
-            parse("2024-01-02T03:04:05.25+01:00", now),
+            parsed("2024-01-02T03:04:05.25+01:00"),
             "1704161045.250000000"
         );
-        assert_eq!(parse("nonsense", now), "nonsense");
+        assert_eq!(parsed("1700000000.5"), "1700000000.5");
+        assert_eq!(
+            parse("nonsense", now).unwrap_err(),
+            "failed to parse value as time or duration: \"nonsense\""
+        );
     }
 }

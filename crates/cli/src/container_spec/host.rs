@@ -1,5 +1,6 @@
 //! What a container asks of the host, and its limits.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use cais_types::api::{HostConfig, LogConfig, Resources};
@@ -43,6 +44,26 @@ fn extra_host(text: &str) -> Result<String> {
         return Err(format!("invalid IP address in add-host: {address:?}"));
     }
     Ok(format!("{name}:{bare}"))
+}
+
+/// Capabilities as the API names them, sorted and once each: `ALL` covers every other one, and what is added is not dropped.
+fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
+    let add = capability_set(add);
+    let mut drop = capability_set(drop);
+    drop.retain(|name| !add.contains(name));
+    (add.into_iter().collect(), drop.into_iter().collect())
+}
+
+fn capability_set(names: &[String]) -> BTreeSet<String> {
+    let full = |name: &String| match name.trim().to_uppercase() {
+        name if name == "ALL" || name == "RESET" || name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    let set: BTreeSet<String> = names.iter().map(full).collect();
+    match set.contains("ALL") {
+        true => ["ALL".to_owned()].into(),
+        false => set,
+    }
 }
 
 /// Checks one `--link`.
@@ -102,6 +123,7 @@ pub fn parse(args: &Parsed) -> Result<HostConfig> {
     if auto_remove && !matches!(restart_policy.name.as_str(), "" | "no") {
         return Err("conflicting options: cannot specify both --restart and --rm".into());
     }
+    let (cap_add, cap_drop) = capabilities(&args.list("cap-add"), &args.list("cap-drop"));
     Ok(HostConfig {
         binds: some(binds),
         container_id_file: args.string("cidfile"),
@@ -111,8 +133,8 @@ pub fn parse(args: &Parsed) -> Result<HostConfig> {
         volume_driver: args.string("volume-driver"),
         volumes_from: some(args.list("volumes-from")),
         annotations: env::pairs(&args.list("annotation")),
-        cap_add: some(args.list("cap-add")),
-        cap_drop: some(args.list("cap-drop")),
+        cap_add: some(cap_add),
+        cap_drop: some(cap_drop),
         cgroupns_mode: args.string("cgroupns"),
         dns: Some(args.list("dns")),
         dns_options: Some(args.list("dns-option")),
@@ -322,6 +344,22 @@ mod tests {
         assert_eq!(
             extra_host("a:x").unwrap_err(),
             "invalid IP address in add-host: \"x\""
+        );
+    }
+
+    #[test]
+    fn capabilities_have_one_spelling() {
+        let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            capabilities(
+                &names(&["sys_admin", "CAP_CHOWN", "chown"]),
+                &names(&["CHOWN", "kill"])
+            ),
+            (names(&["CAP_CHOWN", "CAP_SYS_ADMIN"]), names(&["CAP_KILL"]))
+        );
+        assert_eq!(
+            capabilities(&[], &names(&["kill", "all"])),
+            (names(&[]), names(&["ALL"]))
         );
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
 use crate::streams::write_frames;
 use crate::timestamp;
@@ -50,19 +50,23 @@ const FLAGS: &[Flag] = &[
 const TELLS_FRAMING: u16 = 42;
 
 async fn run(app: &App, call: Invocation) -> Result {
-    let client = app.client()?;
     let name = &call.args.positionals[0];
     let now = Timestamp::now();
+    let time = |flag: &str| {
+        timestamp::parse(&call.args.string(flag), now)
+            .map_err(|error| CliError::new(format!("invalid value for \"{flag}\": {error}")))
+    };
     let options = LogsOptions {
         stdout: true,
         stderr: true,
         follow: call.args.switch("follow"),
         timestamps: call.args.switch("timestamps"),
         details: call.args.switch("details"),
-        since: timestamp::parse(&call.args.string("since"), now),
-        until: timestamp::parse(&call.args.string("until"), now),
+        since: time("since")?,
+        until: time("until")?,
         tail: call.args.value("tail").unwrap_or("all").to_owned(),
     };
+    let client = app.client()?;
     let log = client.container_logs(name, &options).await?;
     let framed = match log.framing {
         Some(framing) => framing == Framing::Multiplexed,

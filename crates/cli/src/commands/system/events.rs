@@ -54,14 +54,14 @@ async fn run(app: &App, call: Invocation) -> Result {
     let format = args.string("format");
     let shape = Shape::new(&format)?;
     let now = Timestamp::now();
-    let time = |name: &str| args.value(name).map(|text| timestamp::parse(text, now));
+    let time = |name: &str| {
+        let time = args.value(name).map(|text| timestamp::parse(text, now));
+        time.transpose().map_err(CliError::new)
+    };
+    let (since, until) = (time("since")?, time("until")?);
     let mut events = app
         .client()?
-        .events(
-            time("since").as_deref(),
-            time("until").as_deref(),
-            &filters(args),
-        )
+        .events(since.as_deref(), until.as_deref(), &filters(args))
         .await?;
     while let Some(event) = events.next::<EventMessage>().await? {
         app.printer.line(&shape.line(&event)?);
