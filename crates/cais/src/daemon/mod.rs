@@ -160,6 +160,9 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         _ = ending.recv() => {}
         _ = interrupted.recv() => {}
     }
+    for path in options.listen_on().iter().filter_map(|host| host.strip_prefix("unix://")) {
+        let _ = fs::remove_file(path);
+    }
     if options.ephemeral {
         remove_everything(options, &engine, &rooms).await?;
     }

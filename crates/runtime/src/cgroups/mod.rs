@@ -132,6 +132,8 @@ pub struct Cgroup {
     hierarchies: &'static Hierarchies,
     /// The v2 directory, when v2 is all there is.
     directory: Option<OwnedFd>,
+    /// The directory in a v2 hierarchy that has no controllers.
+    unified: Option<OwnedFd>,
 }
 
 impl Cgroup {
@@ -143,6 +145,7 @@ impl Cgroup {
             path: normal(path)?,
             hierarchies: hierarchy::found()?,
             directory: None,
+            unified: None,
         };
         let mut made = false;
         let done = cgroup
@@ -165,12 +168,16 @@ impl Cgroup {
             path: normal(path)?,
             hierarchies: hierarchy::found()?,
             directory: None,
+            unified: None,
         };
         match cgroup.hierarchies {
             Hierarchies::V2(root) => {
                 cgroup.directory = Some(Directory::new(root, &cgroup.path).open()?)
             }
-            Hierarchies::V1 { .. } => drop(cgroup.tracking().open()?),
+            Hierarchies::V1 { .. } => {
+                let tracking = cgroup.tracking().open()?;
+                cgroup.unified = cgroup.unified().is_some().then_some(tracking);
+            }
         }
         Ok(cgroup)
     }
@@ -208,9 +215,35 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The directory for `CLONE_INTO_CGROUP`, which makes [`Cgroup::add`] needless; only where v2 is all there is.
+    /// The directory for `CLONE_INTO_CGROUP`: a process made in it has only to [`Cgroup::join`].
     pub fn directory_for_clone(&self) -> Option<BorrowedFd<'_>> {
-        self.directory.as_ref().map(AsFd::as_fd)
+        self.directory
+            .as_ref()
+            .or(self.unified.as_ref())
+            .map(AsFd::as_fd)
+    }
+
+    /// Moves the calling process, which has one thread and was made in [`Cgroup::directory_for_clone`], into the v1 hierarchies.
+    /// Moving another process, or one that may have threads, would wait for every processor to pass through the kernel's lock.
+    pub fn join(&self) -> Result<(), CgroupError> {
+        let Hierarchies::V1 { controllers, .. } = self.hierarchies else {
+            return Ok(());
+        };
+        for hierarchy in controllers {
+            let directory = Directory::new(hierarchy, &self.path);
+            match directory.write("tasks", "0") {
+                // A cpuset without processors or memory takes nobody.
+                Err(CgroupError::Write { source, .. })
+                    if hierarchy.controllers.has(Controllers::CPUSET)
+                        && source.kind() == io::ErrorKind::StorageFull =>
+                {
+                    v1::inherit_cpuset(hierarchy, &self.path)?;
+                    directory.write("tasks", "0")?;
+                }
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// Changes limits; what is absent stays as it is.
@@ -256,6 +289,7 @@ impl Cgroup {
                 for hierarchy in self.hierarchies.all() {
                     *made |= v1::make(hierarchy, &self.path)?;
                 }
+                self.unified = self.unified().map(|unified| unified.open()).transpose()?;
             }
             Hierarchies::V2(root) => {
                 *made = v2::make(root, &self.path)?;

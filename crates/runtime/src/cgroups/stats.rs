@@ -41,7 +41,7 @@ pub struct MemoryStats {
     pub max_usage: Option<u64>,
     /// `u64::MAX` for none.
     pub limit: u64,
-    /// How often the limit was hit.
+    /// How often the limit was hit (v1), or was hit without anything to reclaim (v2), as Docker shows them.
     pub failcnt: u64,
     /// Swap alone; where the kernel accounts it.
     pub swap_usage: Option<u64>,
@@ -239,7 +239,7 @@ pub(super) fn v2(directory: &Directory<'_>) -> Result<Stats, CgroupError> {
         usage: zero_if_missing(directory, "memory.current")?,
         max_usage: number(directory, "memory.peak")?,
         limit: number(directory, "memory.max")?.unwrap_or(u64::MAX),
-        failcnt: value_of(&events, "max").unwrap_or(0),
+        failcnt: value_of(&events, "oom").unwrap_or(0),
         swap_usage: number(directory, "memory.swap.current")?,
         stat: map_of(&directory.read_optional("memory.stat")?.unwrap_or_default()),
     };

@@ -257,6 +257,7 @@ fn without_a_unified_hierarchy_the_v1_freezer_serves() {
         path,
         hierarchies,
         directory: None,
+        unified: None,
     };
     cgroup.make(&mut false).unwrap();
     let scratch = Scratch(cgroup);
