@@ -244,6 +244,19 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
 }
 
+/// sched_setaffinity(2) of the calling process, to a mask of processors.
+pub fn set_affinity(processors: &[u64]) -> io::Result<()> {
+    // SAFETY: pointer and length belong to one live slice.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            0,
+            size_of_val(processors),
+            processors.as_ptr(),
+        )
+    })
+}
+
 /// ioprio_set(2) of the calling process; class 1 to 3.
 pub fn set_io_priority(class: i32, level: i32) -> io::Result<()> {
     const WHO_PROCESS: i32 = 1;
@@ -281,9 +294,19 @@ pub fn set_scheduler(mut attributes: SchedulerAttributes) -> io::Result<()> {
 
 /// Unblocks all signals and sets them to their defaults, as a new program expects.
 pub fn reset_signals() {
+    // The kernel's struct sigaction: handler, flags, restorer and mask. The C library would refuse its own two signals.
+    let default = [0_u64; 4];
     for number in 1..=64 {
         // SAFETY: SIG_DFL installs no handler; refusals (SIGKILL, SIGSTOP) do not matter.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8,
+            )
+        };
     }
     let none = [0_u64];
     let old = std::ptr::null_mut::<u64>();

@@ -9,7 +9,7 @@ use super::init::{self, Init};
 use super::namespaces::{ChildrenIn, Namespaces};
 use super::report::{self, Channel, Class, Result, RuntimeError, during};
 use super::{Process, Rootfs, Stdio};
-use super::{check, hooks};
+use super::{check, hooks, mounts};
 use crate::cgroups::Cgroup;
 use crate::seccomp;
 use crate::spec::{Linux, LinuxIdMapping, LinuxResources, Spec, Status};
@@ -92,6 +92,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     let linux = request.spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::plan(request.spec, request.netns)?;
     check::all(request.spec, &namespaces)?;
+    let id_maps = mounts::id_maps(request.spec)?;
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose();
     let filter = filter.map_err(|error| RuntimeError::invalid(format!("seccomp: {error}")))?;
     let none = LinuxResources::default();
@@ -112,6 +113,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         new_keyring: !request.no_new_keyring,
         die_with_parent: request.die_with_parent,
         starter: request.starter,
+        id_maps,
         filter,
         namespaces: &namespaces,
         cgroup: &cgroup,

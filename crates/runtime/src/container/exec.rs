@@ -117,7 +117,10 @@ fn main(request: ExecRequest<'_>, channel: &Channel) -> i32 {
 
 fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
     let _ = rustix::process::setsid();
+    let affinity = request.process.exec_cpu_affinity.as_ref();
+    finish::set_affinity(affinity.and_then(|wanted| wanted.initial.as_deref()))?;
     request.cgroup.join().map_err(super::report::cgroup)?;
+    finish::set_affinity(affinity.and_then(|wanted| wanted.last.as_deref()))?;
     let host = HostFiles::open()?;
     // Children of the caller are in the pid namespace already.
     let join = request.namespaces & !namespace::PID;

@@ -224,6 +224,16 @@ fn own_streams(uid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Binds this process to processors, given as `0-3,7`; absent leaves them as they are.
+pub fn set_affinity(list: Option<&str>) -> Result<()> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else {
+        return Ok(());
+    };
+    let mask = memory::mask(list)
+        .ok_or_else(|| RuntimeError::invalid(format!("invalid CPU affinity {list:?}")))?;
+    process::set_affinity(&mask).map_err(during("sched_setaffinity"))
+}
+
 fn use_all_permitted() -> io::Result<()> {
     let mut sets = cais_sys::capability::process()?;
     sets.effective = sets.permitted;

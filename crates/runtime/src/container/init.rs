@@ -5,7 +5,6 @@ use std::path::Path;
 
 use cais_sys::process::namespace;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::finish::{self, Final};
 use super::namespaces::Namespaces;
@@ -25,6 +24,8 @@ pub struct Init<'a> {
     pub preserve_fds: u32,
     pub new_keyring: bool,
     pub die_with_parent: bool,
+    /// User namespaces for mounts, by their index.
+    pub id_maps: Vec<(usize, OwnedFd)>,
     /// Where a later process comes to start this one.
     pub starter: Option<OwnedFd>,
     pub filter: Option<seccomp::Program>,
@@ -181,14 +182,7 @@ fn prepare_root(
     process: &Process,
     channel: &Channel,
 ) -> Result<Option<(OwnedFd, OwnedFd)>> {
-    // Nothing mounted here may show on the host; shared propagation is given back at the end where it is asked for.
-    let propagation = match linux.rootfs_propagation.as_deref() {
-        Some("shared" | "rshared" | "slave" | "rslave") => MountPropagationFlags::DOWNSTREAM,
-        Some("private" | "rprivate") => MountPropagationFlags::PRIVATE,
-        _ => MountPropagationFlags::DOWNSTREAM,
-    };
-    mount_change("/", propagation | MountPropagationFlags::REC)
-        .map_err(during("make / a slave mount"))?;
+    let old = rootfs::isolate(linux.rootfs_propagation.as_deref())?;
     let root = rootfs::attach(&init.rootfs)?;
     let context = mounts::Context {
         root: root.as_fd(),
@@ -196,8 +190,9 @@ fn prepare_root(
         own_cgroup_namespace: init.namespaces.all() & namespace::CGROUP != 0,
         user_namespace: init.namespaces.all() & namespace::USER != 0,
     };
-    for mount in &init.spec.mounts {
-        mounts::mount(&context, mount)?;
+    for (index, mount) in init.spec.mounts.iter().enumerate() {
+        let id_map = init.id_maps.iter().find(|(of, _)| *of == index);
+        mounts::mount(&context, mount, id_map.map(|(_, namespace)| namespace))?;
     }
     if devices::are_wanted(&init.spec.mounts) {
         devices::make(root.as_fd(), linux, context.user_namespace)?;
@@ -217,7 +212,7 @@ fn prepare_root(
         let state = hooks::state(init.id, Status::Creating, pid, init.bundle, init.spec);
         hooks::run("createContainer", &hooks.create_container, &state)?;
     }
-    rootfs::pivot(root.as_fd())?;
+    rootfs::pivot(root.as_fd(), old.as_ref().map(AsFd::as_fd))?;
     finish::make_directory(&process.cwd);
     Ok(console)
 }

@@ -19,8 +19,8 @@ const FLAGS: [(&str, u32); 3] = [
     ("MPOL_F_NUMA_BALANCING", 1 << 13),
 ];
 
-/// Nodes that a mask of ours can name.
-const NODES: usize = 1024;
+/// Nodes or processors that a mask of ours can name.
+const LIMIT: usize = 1024;
 
 /// Sets the policy of the calling process, which programs it executes keep.
 pub fn set_policy(wanted: &LinuxMemoryPolicy) -> Result<()> {
@@ -34,15 +34,15 @@ pub fn set_policy(wanted: &LinuxMemoryPolicy) -> Result<()> {
     for flag in &wanted.flags {
         mode |= find(&FLAGS, flag)?;
     }
-    let nodes = nodes(&wanted.nodes).ok_or_else(|| {
+    let nodes = mask(&wanted.nodes).ok_or_else(|| {
         RuntimeError::invalid(format!("invalid memory policy nodes {:?}", wanted.nodes))
     })?;
     cais_sys::process::set_memory_policy(mode, &nodes).map_err(during("set_mempolicy"))
 }
 
-/// `0-3,7` as a mask; empty for no nodes.
-fn nodes(list: &str) -> Option<Vec<u64>> {
-    let mut mask = Vec::new();
+/// `0-3,7` as a mask of 64-bit words; empty for none.
+pub fn mask(list: &str) -> Option<Vec<u64>> {
+    let mut words = Vec::new();
     for part in list
         .split(',')
         .map(str::trim)
@@ -50,15 +50,15 @@ fn nodes(list: &str) -> Option<Vec<u64>> {
     {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= NODES {
+        if first > last || last >= LIMIT {
             return None;
         }
-        mask.resize(mask.len().max(last / 64 + 1), 0);
+        words.resize(words.len().max(last / 64 + 1), 0);
         for node in first..=last {
-            mask[node / 64] |= 1 << (node % 64);
+            words[node / 64] |= 1 << (node % 64);
         }
     }
-    Some(mask)
+    Some(words)
 }
 
 #[cfg(test)]
@@ -66,12 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_nodes_become_masks() {
-        assert_eq!(nodes(""), Some(vec![]));
-        assert_eq!(nodes("0-1,3"), Some(vec![0b1011]));
-        assert_eq!(nodes("64"), Some(vec![0, 1]));
-        assert_eq!(nodes("3-1"), None);
-        assert_eq!(nodes("x"), None);
-        assert_eq!(nodes("5000"), None);
+    fn lists_become_masks() {
+        assert_eq!(mask(""), Some(vec![]));
+        assert_eq!(mask("0-1,3"), Some(vec![0b1011]));
+        assert_eq!(mask("64"), Some(vec![0, 1]));
+        assert_eq!(mask("3-1"), None);
+        assert_eq!(mask("x"), None);
+        assert_eq!(mask("5000"), None);
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::report::{Result, RuntimeError, during, plain};
 use crate::cgroups::Cgroup;
-use crate::spec::Mount;
+use crate::spec::{LinuxIdMapping, Mount, Spec};
 
 /// Where mounts go and what they depend on.
 pub struct Context<'a> {
@@ -29,6 +29,8 @@ struct Options<'a> {
     bind_recursive: bool,
     propagation: u64,
     propagation_recursive: bool,
+    /// The mount that is at the destination gets other attributes.
+    remount: bool,
     /// Contents of the covered directory are copied into a tmpfs.
     copy_up: bool,
     id_map: Option<bool>,
@@ -65,9 +67,9 @@ const PROPAGATION: &[(&str, u64)] = &[
 ];
 
 /// Options of the mount as a whole that the file system itself must get.
-const SUPER_FLAGS: &[&str] = &["sync", "dirsync", "mand", "lazytime", "silent", "iversion"];
+const SUPER_FLAGS: &[&str] = &["sync", "dirsync", "mand", "lazytime"];
 
-/// Options that mean nothing or the usual.
+/// Options that mean nothing or the usual; `silent` and `iversion` are no flags of fsconfig(2) any more.
 const NEUTRAL: &[&str] = &[
     "defaults",
     "async",
@@ -75,13 +77,15 @@ const NEUTRAL: &[&str] = &[
     "nomand",
     "nolazytime",
     "noiversion",
+    "silent",
+    "iversion",
 ];
 
 /// All options that are known here and not the file system's own, in order.
 pub fn known_options() -> Vec<String> {
     let plain = FLAGS.iter().map(|(name, _, _)| *name);
     let pairs = plain.chain(PROPAGATION.iter().map(|(name, _)| *name));
-    let single = ["bind", "rbind", "tmpcopyup", "idmap", "ridmap"];
+    let single = ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"];
     let single = single.iter().chain(NEUTRAL).chain(SUPER_FLAGS).copied();
     let mut names: Vec<String> = pairs
         .flat_map(|name| [name.to_owned(), format!("r{name}")])
@@ -122,6 +126,7 @@ impl<'a> Options<'a> {
             other if NEUTRAL.contains(&other) => {}
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.bind_recursive) = (true, true),
+            "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
             "idmap" => self.id_map = Some(false),
             "ridmap" => self.id_map = Some(true),
@@ -152,10 +157,10 @@ fn apply(attributes: &mut Attributes, bits: u64, set: bool) {
 }
 
 /// Makes one mount.
-pub fn mount(context: &Context<'_>, wanted: &Mount) -> Result<()> {
+pub fn mount(context: &Context<'_>, wanted: &Mount, id_map: Option<&OwnedFd>) -> Result<()> {
     let done = match wanted.kind.as_deref() {
         Some("cgroup" | "cgroup2") => cgroup(context, wanted),
-        _ => any(context, wanted),
+        _ => any(context, wanted, id_map),
     };
     done.map_err(|error| RuntimeError {
         message: format!(
@@ -168,11 +173,14 @@ pub fn mount(context: &Context<'_>, wanted: &Mount) -> Result<()> {
     })
 }
 
-fn any(context: &Context<'_>, wanted: &Mount) -> Result<()> {
+fn any(context: &Context<'_>, wanted: &Mount, id_map: Option<&OwnedFd>) -> Result<()> {
     let options = Options::parse(&wanted.options);
+    if options.remount {
+        return remount(context, wanted, &options);
+    }
     let bind = options.bind || wanted.kind.as_deref() == Some("bind");
     let (tree, directory) = if bind {
-        bound(context, wanted, &options)?
+        bound(context, wanted, &options, id_map)?
     } else {
         (file_system(wanted, &options)?, true)
     };
@@ -198,14 +206,42 @@ fn any(context: &Context<'_>, wanted: &Mount) -> Result<()> {
     Ok(())
 }
 
+fn remount(context: &Context<'_>, wanted: &Mount, options: &Options<'_>) -> Result<()> {
+    if let Some((name, _)) = options.data.first() {
+        return Err(RuntimeError::invalid(format!(
+            "a remount cannot change {name:?}, only flags of the mount"
+        )));
+    }
+    // Resolved anew, so that it is what lies on top.
+    let path = &wanted.destination;
+    let top = path_in_root::open(context.root, path, OFlags::PATH, Mode::empty())
+        .map_err(during(path.display()))?;
+    set_bind_attributes(top.as_fd(), options.own, context.user_namespace)?;
+    mount::set_attributes(top.as_fd(), options.recursive, true, None)
+        .map_err(during("recursive attributes"))
+}
+
 /// A copy of the host's mount with the attributes asked for.
-fn bound(context: &Context<'_>, wanted: &Mount, options: &Options<'_>) -> Result<(OwnedFd, bool)> {
+fn bound(
+    context: &Context<'_>,
+    wanted: &Mount,
+    options: &Options<'_>,
+    id_map: Option<&OwnedFd>,
+) -> Result<(OwnedFd, bool)> {
     let path = wanted.source.as_deref().unwrap_or_default();
     let source = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(during(path))?;
     let kind = rustix::fs::fstat(&source).map_err(during(path))?.st_mode;
     let tree = mount::copy(source.as_fd(), options.bind_recursive).map_err(during("bind"))?;
-    id_map(wanted, options, tree.as_fd())?;
+    if let Some(namespace) = id_map {
+        let mapped = Attributes {
+            set: attribute::ID_MAPPED,
+            ..Attributes::default()
+        };
+        let recursive = options.id_map == Some(true);
+        mount::set_attributes(tree.as_fd(), mapped, recursive, Some(namespace.as_fd()))
+            .map_err(during("idmap"))?;
+    }
     set_bind_attributes(tree.as_fd(), options.own, context.user_namespace)?;
     mount::set_attributes(tree.as_fd(), options.recursive, true, None)
         .map_err(during("recursive attributes"))?;
@@ -234,26 +270,30 @@ fn set_bind_attributes(
     }
 }
 
-fn id_map(wanted: &Mount, options: &Options<'_>, tree: BorrowedFd<'_>) -> Result<()> {
-    if wanted.uid_mappings.is_empty() && options.id_map.is_none() {
-        return Ok(());
+/// Makes the user namespaces that mounts are mapped by, before anything else: a process whose root is covered cannot.
+pub fn id_maps(spec: &Spec) -> Result<Vec<(usize, OwnedFd)>> {
+    let linux = spec.linux.as_ref();
+    let mut made = Vec::new();
+    for (index, wanted) in spec.mounts.iter().enumerate() {
+        let asked = Options::parse(&wanted.options).id_map.is_some();
+        let (uids, gids) = match (wanted.uid_mappings.is_empty(), linux) {
+            (false, _) => (&wanted.uid_mappings, &wanted.gid_mappings),
+            (true, Some(linux)) if asked => (&linux.uid_mappings, &linux.gid_mappings),
+            (true, _) => continue,
+        };
+        if uids.is_empty() || gids.is_empty() {
+            return Err(RuntimeError::invalid(format!(
+                "mount {}: idmap needs uidMappings and gidMappings",
+                wanted.destination.display()
+            )));
+        }
+        made.push((index, user_namespace(uids, gids)?));
     }
-    let namespace = user_namespace_for(wanted)?;
-    let mapped = Attributes {
-        set: attribute::ID_MAPPED,
-        ..Attributes::default()
-    };
-    mount::set_attributes(
-        tree,
-        mapped,
-        options.id_map == Some(true),
-        Some(namespace.as_fd()),
-    )
-    .map_err(during("idmap"))
+    Ok(made)
 }
 
-/// A user namespace with the mappings of a mount, made by a child that does nothing else.
-fn user_namespace_for(wanted: &Mount) -> Result<OwnedFd> {
+/// A user namespace with mappings, made by a child that does nothing else.
+fn user_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd> {
     use cais_sys::process::{copy, namespace};
     let (release, hold) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(during("pipe"))?;
@@ -264,15 +304,15 @@ fn user_namespace_for(wanted: &Mount) -> Result<OwnedFd> {
         0
     })
     .map_err(during("clone for idmap"))?;
-    let lines = |mappings: &[crate::spec::LinuxIdMapping]| -> String {
+    let lines = |mappings: &[LinuxIdMapping]| -> String {
         mappings
             .iter()
             .map(|one| format!("{} {} {}\n", one.container_id, one.host_id, one.size))
             .collect()
     };
     let path = |file: &str| format!("/proc/{}/{file}", child.pid);
-    let opened = std::fs::write(path("uid_map"), lines(&wanted.uid_mappings))
-        .and_then(|()| std::fs::write(path("gid_map"), lines(&wanted.gid_mappings)))
+    let opened = std::fs::write(path("uid_map"), lines(uids))
+        .and_then(|()| std::fs::write(path("gid_map"), lines(gids)))
         .and_then(|()| {
             Ok(rustix::fs::open(
                 path("ns/user"),
@@ -322,7 +362,7 @@ fn place(context: &Context<'_>, wanted: &Mount, directory: bool) -> Result<Owned
         let strict = rustix::fs::openat2(
             context.root,
             path.strip_prefix("/").unwrap_or(path),
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
             rustix::fs::ResolveFlags::NO_SYMLINKS | rustix::fs::ResolveFlags::IN_ROOT,
         );

@@ -50,17 +50,40 @@ pub fn attach(rootfs: &Rootfs) -> Result<OwnedFd> {
 }
 
 /// Makes the attached root the root of this mount namespace and lets go of the old one (pivot_root(2), "pivot_root(".", ".")").
-pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+///
+/// `old` is the old root when mounts in it are shared with the host, which must not see them unmounted.
+pub fn pivot(root: BorrowedFd<'_>, old: Option<BorrowedFd<'_>>) -> Result<()> {
     rustix::process::fchdir(root).map_err(during("chdir to rootfs"))?;
     rustix::process::pivot_root(".", ".").map_err(during("pivot_root"))?;
-    // The old root now lies over the new one; it must not propagate its unmounting to the host.
-    mount_change(
-        ".",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )
-    .map_err(during("release old root"))?;
+    if let Some(old) = old {
+        rustix::process::fchdir(old).map_err(during("chdir to old root"))?;
+        mount_change(
+            ".",
+            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+        )
+        .map_err(during("release old root"))?;
+    }
+    // The old root now lies over the new one.
     unmount(".", UnmountFlags::DETACH).map_err(during("unmount old root"))?;
     rustix::process::chdir("/").map_err(during("chdir /"))
+}
+
+/// Cuts this mount namespace off from the host's, so that nothing mounted here shows there. Where shared propagation is asked for
+/// only the root mount is cut off, and the old root is answered, for [`pivot`].
+pub fn isolate(wanted: Option<&str>) -> Result<Option<OwnedFd>> {
+    let (propagation, old) = match wanted {
+        Some("shared" | "rshared") => (MountPropagationFlags::PRIVATE, Some(root()?)),
+        Some("private" | "rprivate") => (
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+            None,
+        ),
+        _ => (
+            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+            None,
+        ),
+    };
+    mount_change("/", propagation).map_err(during("cut off / from the host's mounts"))?;
+    Ok(old)
 }
 
 fn root() -> Result<OwnedFd> {
