@@ -196,10 +196,8 @@ impl<'a> Call<'a> {
             // A daemon may close an idle connection at any time; then a new one is tried, once.
             match sender.try_send_request(self.request()?).await {
                 Ok(response) => return Ok(Exchange { response, sender }),
-                Err(failed) if failed.message().is_none() => {
-                    return Err(self.transport(&failed.into_error()));
-                }
-                Err(_) => {}
+                Err(failed) if failed.message().is_some() || unread(failed.error()) => {}
+                Err(failed) => return Err(self.transport(&failed.into_error())),
             }
         }
         let mut sender = self.client.connect(|| self.describe()).await?;
@@ -329,6 +327,16 @@ pub(crate) fn error_answer(status: StatusCode, body: &[u8]) -> ClientError {
         status: status.as_u16(),
         message,
     }
+}
+
+/// Whether the daemon closed the connection without having read the request: then it has not acted on it.
+fn unread(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        matches!(cause.kind(), ConnectionReset | BrokenPipe)
+    })
 }
 
 async fn collect(response: Response<Incoming>, what: &str) -> Result<Bytes> {
