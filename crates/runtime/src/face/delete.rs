@@ -6,7 +6,7 @@ use super::arguments::{Arguments, Flag, Order};
 use super::store::Container;
 use super::{Context, Result, io, kill, said};
 use crate::container::hooks;
-use crate::spec::{Spec, Status};
+use crate::spec::{NamespaceType, Spec, Status};
 
 const FLAGS: &[Flag] = &[Flag(&["force", "f"], false)];
 /// How long a killed init may take to end, milliseconds.
@@ -39,16 +39,21 @@ pub fn main(context: &Context, words: &[String]) -> Result<i32> {
     Ok(0)
 }
 
+fn has_own_pids(spec: &Spec) -> bool {
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    namespaces.any(|one| one.kind == NamespaceType::Pid && one.path.is_none())
+}
+
 /// Removes the control group and the facts of a container whose init has ended, and runs its poststop hooks.
 pub fn remove(context: &Context, container: &Container, spec: &Spec) -> Result<()> {
     if let Ok(cgroup) = container.cgroup() {
-        // Without a process namespace of its own there may be processes left.
-        if !cgroup.pids()?.is_empty() {
+        // The end of init has ended every process of its namespace; without one there may be processes left.
+        if !has_own_pids(spec) && !cgroup.pids()?.is_empty() {
             cgroup.kill_all()?;
         }
         cgroup.remove()?;
     }
-    std::fs::remove_dir_all(&container.directory).map_err(io(container.directory.display()))?;
+    container.forget()?;
     let Some(hooks) = &spec.hooks else {
         return Ok(());
     };

@@ -191,5 +191,7 @@ fn dispatch(context: &Context, command: &str, words: &[String]) -> Result<i32> {
 
 /// Nothing in a container may write to the binary that made it.
 fn seal() -> Result<()> {
-    cais_sys::exe::reexecute_sealed().map_err(io("protect the runtime's binary"))
+    cais_sys::exe::reexecute_sealed().map_err(io("protect the runtime's binary"))?;
+    // Else it would be the number of the descriptor it was executed from.
+    rustix::thread::set_name(c"cais-runtime").map_err(io("name this process"))
 }

@@ -214,6 +214,16 @@ impl Container {
         }
     }
 
+    /// Removes the facts.
+    pub fn forget(&self) -> Result<()> {
+        let _ = fs::remove_file(self.directory.join(STATE));
+        let gone = fs::remove_dir(&self.directory).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => fs::remove_dir_all(&self.directory),
+        });
+        gone.map_err(super::io(self.directory.display()))
+    }
+
     /// Its control group.
     pub fn cgroup(&self) -> Result<Cgroup, crate::cgroups::CgroupError> {
         Cgroup::open(&self.record.cgroup)

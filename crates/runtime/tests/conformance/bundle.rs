@@ -93,7 +93,7 @@ impl Bundle {
             true => root.to_owned(),
             false => root.join(controller),
         };
-        hierarchy.join("cais-test").join(&self.id)
+        hierarchy.join(&self.id)
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
@@ -261,7 +261,7 @@ fn config(id: &str, script: &str) -> Value {
             },
         ],
         "linux": {
-            "cgroupsPath": format!("/cais-test/{id}"),
+            "cgroupsPath": format!("/{id}"),
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
                 {"type": "pid"},

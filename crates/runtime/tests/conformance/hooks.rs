@@ -121,6 +121,7 @@ fn a_poststop_hook_that_fails_does_not_keep_the_container() {
     bundle.wait_stopped();
     bundle.must(&["delete", &bundle.id]);
     bundle.must_not(&["state", &bundle.id]);
+    only_ours!("runc 1.1 leaves out the hooks after the one that fails");
     assert_eq!(told(&bundle).len(), 1);
 }
 

@@ -291,6 +291,10 @@ fn propagation_of_the_root() {
         ("slave", Some("master:")),
         ("private", None),
     ] {
+        if wanted == "shared" && !super::bundle::is_ours() {
+            eprintln!("skipped: runc 1.1 leaves the root itself private");
+            continue;
+        }
         let mut bundle = Bundle::idle();
         bundle.linux()["rootfsPropagation"] = json!(wanted);
         let pid = bundle.start();

@@ -192,8 +192,16 @@ fn ids_of_a_mount_are_mapped() {
 #[test]
 fn options_of_mount_8() {
     let mut bundle = Bundle::idle();
+    if !super::bundle::is_ours() {
+        eprintln!("runc 1.1 passes `defaults` to the file system, which refuses it");
+    }
+    let defaults = if super::bundle::is_ours() {
+        "defaults"
+    } else {
+        "rw"
+    };
     let all = [
-        "defaults",
+        defaults,
         "rw",
         "suid",
         "dev",

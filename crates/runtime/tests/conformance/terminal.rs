@@ -75,7 +75,9 @@ fn an_exec_s_console_is_handed_over() {
 
 #[test]
 fn the_foreground_passes_a_terminal_through() {
-    let mut bundle = Bundle::new("tty; stty size; read x; echo got $x; exit 5");
+    let mut bundle = Bundle::new(
+        "tty; until [ \"$(stty size)\" != '0 0' ]; do :; done; stty size; read x; echo got $x; exit 5",
+    );
     bundle.process()["terminal"] = json!(true);
     let (controller, terminal) = cais_sys::pty::open().unwrap();
     cais_sys::pty::set_size(controller.as_fd(), 20, 60).unwrap();
