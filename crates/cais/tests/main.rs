@@ -8,6 +8,7 @@ mod networks;
 mod security;
 mod storage;
 mod streams;
+mod versions;
 
 use cais_testkit::{BaseImage, TestDaemon};
 

@@ -236,12 +236,17 @@ fn events_are_streamed_with_attributes() {
         .cais(&["run", "--name", "told", "busybox", "true"])
         .unwrap();
     daemon.cais(&["rm", "told"]).unwrap();
+    // With its nanoseconds: a duration is cut to whole seconds, and would leave out what has just happened.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
     let args = [
         "events",
         "--since",
         "0",
         "--until",
-        "0s",
+        &until,
         "--filter",
         "container=told",
         "--format",
@@ -255,4 +260,112 @@ fn events_are_streamed_with_attributes() {
         );
     }
     assert_eq!(daemon.cais(&args).unwrap(), docker);
+}
+
+#[test]
+fn a_log_is_followed_across_rotation() {
+    let daemon = daemon();
+    let want: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+    for client in CLIENTS {
+        let script = "read go; seq 1 20000";
+        let options = ["--log-opt", "max-size=50k", "--log-opt", "max-file=100"];
+        let start = ["run", "-d", "-i", "--name", "turning"];
+        let line = [&start[..], &options, &["busybox", "sh", "-c", script]].concat();
+        daemon.cais(&line).unwrap();
+        let follow = daemon
+            .client(client, &["logs", "-f", "turning"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut attach = daemon
+            .client(client, &["attach", "turning"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        attach.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+        let attached = attach.wait_with_output().unwrap();
+        assert!(attached.stdout == want.as_bytes(), "attached with {client}");
+        let followed = follow.wait_with_output().unwrap();
+        assert!(followed.stdout == want.as_bytes(), "followed with {client}");
+        assert!(daemon.cais(&["logs", "turning"]).unwrap() == want);
+        daemon.cais(&["rm", "turning"]).unwrap();
+    }
+}
+
+#[test]
+fn an_attached_client_outlives_its_daemon() {
+    let mut daemon = daemon();
+    for client in CLIENTS {
+        let script = "while read line; do echo got $line; done";
+        daemon
+            .cais(&[
+                "run", "-d", "-i", "--name", "echo", "busybox", "sh", "-c", script,
+            ])
+            .unwrap();
+        let mut attach = daemon
+            .client(client, &["attach", "echo"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut say = |word: &str| {
+            let line = format!("{word}\n");
+            let input = attach.stdin.as_mut().unwrap();
+            input.write_all(line.as_bytes()).unwrap();
+            read_until(&mut attach, &format!("got {word}\n"));
+        };
+        say("before");
+        daemon.kill().unwrap();
+        say("between");
+        daemon.restart().unwrap();
+        say("after");
+        let logs = daemon.client(client, &["logs", "echo"]).output().unwrap();
+        assert_eq!(logs.stdout, b"got before\ngot between\ngot after\n");
+        daemon.cais(&["rm", "-f", "echo"]).unwrap();
+        attach.wait().unwrap();
+    }
+}
+
+#[test]
+fn an_exec_that_nobody_reads_costs_no_memory() {
+    let daemon = daemon();
+    daemon
+        .cais(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .unwrap();
+    let mut exec = daemon
+        .client("docker", &["exec", "box", "yes"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    read_until(&mut exec, "y\n");
+    let resident = |pid: u32| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
+    };
+    let cpu = || {
+        let ticks = daemon
+            .docker(&["exec", "box", "cat", "/proc/2/stat"])
+            .unwrap();
+        ticks
+            .split(' ')
+            .skip(13)
+            .take(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    // The writer stands still when all buffers are full.
+    let mut before = Vec::new();
+    wait_until("the writer to be stopped by full pipes", || {
+        std::mem::replace(&mut before, cpu()) == before
+    });
+    assert!(resident(daemon.pid()) < 100 << 10);
+    exec.kill().unwrap();
+    exec.wait().unwrap();
 }
