@@ -302,7 +302,9 @@ fn removal_takes_what_is_below_and_waits_for_the_dying() {
 #[test]
 fn figures_grow_with_work() {
     let scratch = Scratch::new(&LinuxResources::default());
-    let mut process = Waiting::new("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done");
+    // A move to a v2 group takes no memory along: the work has to ask for some.
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; head -c 8000000 /dev/zero | tail -c 4000000 >/dev/null";
+    let mut process = Waiting::new(script);
     scratch.0.add(process.pid()).unwrap();
     assert_eq!(scratch.0.stats().unwrap().pids.current, 1);
     assert!(process.go().success());
