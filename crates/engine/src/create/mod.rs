@@ -54,6 +54,12 @@ pub fn create(
     let endpoints = endpoints(house, &config, &host, wanted.unwrap_or_default())?;
     let seed = random()?;
     let id = ContainerId::from_bytes(seed);
+    if let Some(owner) = host.network_mode.strip_prefix("container:") {
+        // Who shares a network goes by its owner's names.
+        let owner = house.store.find(owner)?.record();
+        config.hostname.clone_from(&owner.config.hostname);
+        config.domainname.clone_from(&owner.config.domainname);
+    }
     defaults::hostname(&mut config, &host, &id);
     let name = reserve(house, bare, id, &seed)?;
     let draft = Draft {

@@ -21,10 +21,12 @@ pub fn all(input: &Input<'_>, files: &EtcFiles) -> Result<Vec<Mount>> {
             options.split(',').filter(|o| !o.is_empty()),
         ));
     }
+    // Who brings an own /dev brings what is in it.
     let taken = |mount: &Mount| {
-        wanted
-            .iter()
-            .any(|want| want.destination == mount.destination)
+        wanted.iter().any(|want| {
+            want.destination == mount.destination
+                || want.destination == Path::new("/dev") && mount.destination.starts_with("/dev")
+        })
     };
     mounts.retain(|mount| !taken(mount));
     mounts.extend(own.into_iter().filter(|mount| !taken(mount)));
@@ -102,18 +104,12 @@ fn ipc_mounts(input: &Input<'_>) -> Vec<Mount> {
         &["nosuid", "noexec", "nodev"],
     );
     if host.ipc_mode == "host" {
-        return vec![
-            bind(
-                "/dev/mqueue",
-                Path::new("/dev/mqueue"),
-                &["rbind", "nosuid", "noexec", "nodev"],
-            ),
-            bind(
-                "/dev/shm",
-                Path::new("/dev/shm"),
-                &["rbind", "nosuid", "noexec", "nodev"],
-            ),
-        ];
+        let memory = bind(
+            "/dev/shm",
+            Path::new("/dev/shm"),
+            &["rbind", "nosuid", "noexec", "nodev"],
+        );
+        return vec![queue, memory];
     }
     if host.ipc_mode == "none" {
         return vec![queue];
