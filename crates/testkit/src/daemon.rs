@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{BaseImage, Subnet, base_image, wait_until};
 
+/// The flag of [`TestDaemon::start_with`] that puts the data elsewhere.
+const DATA_ROOT: &str = "--data-root=";
+
 /// A running `cais daemon` with its own data root, exec root, socket, bridge, subnet, firewall table and cgroup.
 #[derive(Debug)]
 pub struct TestDaemon {
@@ -71,7 +74,11 @@ impl TestDaemon {
             .arg(format!("--cgroup-parent=/caist{number}"))
             .arg("--ephemeral")
             .arg(format!("--ready-fd={}", report.as_raw_fd()))
-            .args(&self.flags)
+            .args(
+                self.flags
+                    .iter()
+                    .filter(|flag| !flag.starts_with(DATA_ROOT)),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -106,7 +113,11 @@ impl TestDaemon {
 
     /// The daemon's `--data-root`.
     pub fn data_root(&self) -> PathBuf {
-        self.root.path().join("data")
+        let given = self
+            .flags
+            .iter()
+            .find_map(|flag| flag.strip_prefix(DATA_ROOT));
+        given.map_or_else(|| self.root.path().join("data"), PathBuf::from)
     }
 
     /// The daemon's `--exec-root`.
