@@ -106,8 +106,8 @@ fn every_common_mistake_has_its_words_and_code() {
 #[test]
 fn a_port_in_use_is_refused_and_can_be_used_later() {
     let daemon = daemon();
-    let holder = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = holder.local_addr().unwrap().port();
+    let port = crate::networks::free_ports(&daemon, 1);
+    let holder = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
     let publish = format!("{port}:80");
     fails(
         &daemon,
@@ -202,56 +202,236 @@ fn no_daemon_and_no_permission_are_told_apart() {
 }
 
 #[test]
-fn a_full_disk_loses_nothing() {
+fn programs_that_cannot_run_end_with_the_shells_codes() {
     let daemon = daemon();
-    let mount = daemon.scratch().join("small");
-    std::fs::create_dir(&mount).unwrap();
-    let target = mount.to_string_lossy().into_owned();
-    let size = "size=6m";
+    daemon
+        .cais(&["run", "-d", "--name=box", "busybox", "sleep", "1000"])
+        .unwrap();
+    for (program, code, why) in [
+        (
+            "nothing",
+            127,
+            "exec: \"nothing\": executable file not found in $PATH",
+        ),
+        (
+            "/nothing",
+            127,
+            "exec: \"/nothing\": stat /nothing: no such file or directory",
+        ),
+        (
+            "/etc/passwd",
+            126,
+            "exec: \"/etc/passwd\": permission denied",
+        ),
+        ("/etc", 126, "exec: \"/etc\": is a directory"),
+    ] {
+        fails(&daemon, &["run", "--rm", "busybox", program], code, why);
+        let output = daemon.cais_output(&["exec", "box", program]).unwrap();
+        assert_eq!(output.status.code(), Some(code), "exec {program}");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains(why), "exec {program}: {said}");
+    }
+    fails(
+        &daemon,
+        &["run", "--rm", "-w=relative", "busybox", "true"],
+        125,
+        "the working directory 'relative' is invalid, it needs to be an absolute path",
+    );
+    fails(
+        &daemon,
+        &["run", "--rm", "-w=/etc/passwd", "busybox", "true"],
+        125,
+        "not a directory",
+    );
+    fails(
+        &daemon,
+        &["run", "--rm", "--device=/no/such", "busybox", "true"],
+        127,
+        "error gathering device information while adding custom device \"/no/such\": no such file or directory",
+    );
+    fails(
+        &daemon,
+        &["run", "--rm", "--sysctl=net.ipv4.none=1", "busybox", "true"],
+        127,
+        "open /proc/sys/net/ipv4/none: no such file or directory",
+    );
+    for code in [0, 1, 42, 125, 126, 127, 255] {
+        let script = format!("exit {code}");
+        let output = daemon
+            .cais_output(&["run", "--rm", "busybox", "sh", "-c", &script])
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code));
+    }
+    let output = daemon.cais_output(&[
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "kill -9 $$; sleep 10 & exec kill -9 $!",
+    ]);
+    assert!(output.is_ok());
+    assert_eq!(daemon.cais(&["ps", "-aq"]).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn bad_names_and_ports_are_told_before_anything_is_made() {
+    let daemon = daemon();
+    for (args, why) in [
+        (
+            &["run", "busybox:bad tag", "true"][..],
+            "invalid reference format",
+        ),
+        (
+            &["run", "upper/Case", "true"],
+            "repository name (upper/Case) must be lowercase",
+        ),
+        (
+            &["run", "--name=-x", "busybox", "true"],
+            "Invalid container name (-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+        ),
+        (
+            &["run", "-p=99999:80", "busybox", "true"],
+            "invalid hostPort: 99999",
+        ),
+        (
+            &["run", "-p=80/odd", "busybox", "true"],
+            "invalid proto: odd",
+        ),
+        (
+            &["run", "-p=1.2.3:80:80", "busybox", "true"],
+            "invalid IP address: 1.2.3",
+        ),
+        (
+            &["run", "-p=80-81:80-82", "busybox", "true"],
+            "invalid ranges specified for container and host Ports: 80-82 and 80-81",
+        ),
+        (
+            &["run", "--network=none-such", "busybox", "true"],
+            "network none-such not found",
+        ),
+        (
+            &["run", "--network=container:none-such", "busybox", "true"],
+            "No such container: none-such",
+        ),
+        (
+            &["run", "--ulimit=odd=1", "busybox", "true"],
+            "invalid ulimit type: odd",
+        ),
+        (
+            &["run", "--ulimit=nofile=20:10", "busybox", "true"],
+            "ulimit soft limit must be less than or equal to hard limit: 20 > 10",
+        ),
+        (
+            &["run", "--cap-add=odd", "busybox", "true"],
+            "unknown capability: \"CAP_ODD\"",
+        ),
+        (
+            &["run", "--security-opt=odd=1", "busybox", "true"],
+            "invalid --security-opt 2: \"odd=1\"",
+        ),
+        (
+            &["run", "--restart=odd", "busybox", "true"],
+            "restart policy",
+        ),
+        (
+            &["run", "-p=198.51.100.7:80:80", "busybox", "true"],
+            "cannot assign requested address",
+        ),
+    ] {
+        fails(&daemon, args, 125, why);
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let home = tempfile::TempDir::new().unwrap();
+    let target = home.path().to_string_lossy().into_owned();
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", size, "small", &target])
+        .args(["-t", "tmpfs", "-o", "size=8m", "small", &target])
         .status()
         .unwrap();
     assert!(mounted.success());
     let _unmount = Unmount(target.clone());
     let root = format!("--data-root={target}/data");
-    let small = TestDaemon::start_with(CAIS, &[&root]).unwrap();
-    let busybox = cais_testkit::base_image(cais_testkit::BaseImage::Busybox).unwrap();
+    let mut small = TestDaemon::start_with(CAIS, &[&root]).unwrap();
+    let archive = |image| {
+        cais_testkit::base_image(image)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let (busybox, hello) = (
+        archive(cais_testkit::BaseImage::Busybox),
+        archive(cais_testkit::BaseImage::HelloWorld),
+    );
+    small.cais(&["load", "-i", &busybox]).unwrap();
     small
-        .cais(&["load", "-i", &busybox.to_string_lossy()])
+        .cais(&["create", "--name=bystander", "busybox", "true"])
         .unwrap();
+    // It never stops asking for more, also for what others give back.
+    let fill = "cat /dev/zero >/fill; while :; do echo x >>/more; done 2>/dev/null";
     small
-        .cais(&[
-            "run",
-            "-d",
-            "--name",
-            "writer",
-            "busybox",
-            "sh",
-            "-c",
-            "cat /dev/zero > /fill; echo full; sleep 1000",
-        ])
+        .cais(&["run", "-d", "--name=writer", "busybox", "sh", "-c", fill])
         .unwrap();
-    cais_testkit::wait_until("the disk to be full", || {
-        small
-            .cais(&["exec", "writer", "sh", "-c", "echo x > /probe"])
-            .is_err()
-    });
+    let probe = ["exec", "writer", "sh", "-c", "echo x >/probe"];
+    cais_testkit::wait_until("the disk to be full", || small.cais(&probe).is_err());
+    let left = std::process::Command::new("df")
+        .args(["--output=avail", &target])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&left.stdout)
+            .split_whitespace()
+            .last(),
+        Some("0")
+    );
+
     assert!(small.cais(&["ps"]).unwrap().contains("writer"));
-    let debian = cais_testkit::base_image(cais_testkit::BaseImage::HelloWorld).unwrap();
-    let _ = small
-        .cais_output(&["load", "-i", &debian.to_string_lossy()])
-        .unwrap();
-    small.cais(&["rm", "-f", "writer"]).unwrap();
-    small
-        .cais(&["load", "-i", &debian.to_string_lossy()])
-        .unwrap();
+    for args in [
+        &["create", "busybox"][..],
+        &["volume", "create", "more"],
+        &["load", "-i", &hello],
+    ] {
+        let error = small.cais(args).unwrap_err().to_string();
+        assert!(
+            error.contains("no space left on device"),
+            "{args:?}: {error}"
+        );
+    }
+    // The daemon starts on the full disk, after a crash and after an orderly end.
+    small.restart().unwrap();
+    let state = ["inspect", "-f", "{{.State.Status}}", "writer"];
+    assert_eq!(small.cais(&state).unwrap(), "running\n");
+    small.cais(&["kill", "writer"]).unwrap();
+    cais_testkit::wait_until("the end to be told", || {
+        small.cais(&state).unwrap() == "exited\n"
+    });
+    small.restart().unwrap();
+    let code = [
+        "inspect",
+        "-f",
+        "{{.State.Status}} {{.State.ExitCode}}",
+        "writer",
+    ];
+    assert_eq!(small.cais(&code).unwrap(), "exited 137\n");
+    assert_eq!(small.cais(&["ps", "-aq"]).unwrap().lines().count(), 2);
+
+    small.cais(&["rm", "writer"]).unwrap();
+    cais_testkit::wait_until("the space to come back", || {
+        small.cais(&["load", "-i", &hello]).is_ok()
+    });
     assert!(
         small
             .cais(&["run", "--rm", "hello-world"])
             .unwrap()
             .contains("Hello")
     );
+    small.cais(&["start", "-a", "bystander"]).unwrap();
+    small.cais(&["container", "prune", "-f"]).unwrap();
+    small.cais(&["image", "prune", "-af"]).unwrap();
+    assert_eq!(small.cais(&["images", "-q"]).unwrap(), "");
 }
 
 struct Unmount(String);

@@ -1,10 +1,14 @@
 //! End-to-end tests: our command line and the real docker on daemons of ours, checked with the kernel's eyes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod clients;
+mod cves;
 mod errors;
 mod kills;
 mod lifecycle;
 mod networks;
+mod probe;
 mod security;
 mod storage;
 mod streams;

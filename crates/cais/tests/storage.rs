@@ -1,8 +1,12 @@
 //! Binds, mounts, volumes, the read/write layer.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use crate::daemon;
+use cais_testkit::wait_until;
+
+use crate::security::{inside, mount_at};
+use crate::{daemon, probe};
 
 #[test]
 fn binds_make_missing_folders_and_keep_flags() {
@@ -160,10 +164,11 @@ fn the_layer_shows_changes_and_dies_with_the_container() {
         "nothing is mounted on the host"
     );
     daemon.cais(&["rm", "changer"]).unwrap();
-    let left: Vec<_> = fs::read_dir(daemon.data_root().join("containers"))
-        .unwrap()
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    // Files go in the background.
+    wait_until("the container's files to be gone", || {
+        let mut left = fs::read_dir(daemon.data_root().join("containers")).unwrap();
+        left.next().is_none()
+    });
 }
 
 #[test]
@@ -198,4 +203,251 @@ fn images_are_shared_saved_and_removed() {
             .unwrap(),
         "again\n"
     );
+}
+
+#[test]
+fn every_form_of_mount_is_understood() {
+    let daemon = daemon();
+    let source = daemon.scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "x\n").unwrap();
+    let source = source.to_string_lossy().into_owned();
+    let probe = |flags: &[&str]| {
+        let script = "cat /proc/self/mountinfo; (touch /t/written && rm /t/written) 2>/dev/null && echo writable";
+        let text = inside(&daemon, flags, &format!("{script}; true"));
+        let line = mount_at(&text, "/t").unwrap_or_else(|| panic!("{flags:?}: {text}"));
+        (line.to_owned(), text.ends_with("writable\n"))
+    };
+    for (flag, writable) in [
+        (format!("type=bind,source={source},target=/t"), true),
+        (format!("type=bind,src={source},dst=/t,readonly"), false),
+        (
+            format!("type=bind,src={source},destination=/t,ro=true"),
+            false,
+        ),
+        (
+            format!(
+                "type=bind,src={source},dst=/t,bind-propagation=rslave,bind-recursive=disabled"
+            ),
+            true,
+        ),
+        ("type=volume,source=named,target=/t".to_owned(), true),
+        ("source=named,dst=/t,readonly".to_owned(), false),
+        ("type=volume,dst=/t".to_owned(), true),
+        ("type=tmpfs,dst=/t".to_owned(), true),
+        ("type=tmpfs,dst=/t,readonly".to_owned(), false),
+    ] {
+        assert_eq!(probe(&["--mount", &flag]).1, writable, "{flag}");
+    }
+    for (flag, parts) in [
+        ("--tmpfs=/t", &["rw,nosuid,nodev,noexec,relatime"][..]),
+        (
+            "--tmpfs=/t:exec,suid,size=1m,mode=1770,uid=33",
+            &["rw,nodev,relatime", "size=1024k", "mode=1770", "uid=33"],
+        ),
+        ("--tmpfs=/t:ro", &["ro,nosuid,nodev,noexec"]),
+        (
+            "--mount=type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700",
+            &["size=1024k", "mode=700", "noexec"],
+        ),
+    ] {
+        let (line, _) = probe(&[flag]);
+        assert!(
+            parts.iter().all(|part| line.contains(part)),
+            "{flag}: {line}"
+        );
+    }
+}
+
+#[test]
+fn wrong_mounts_are_refused_in_dockers_words() {
+    let daemon = daemon();
+    daemon
+        .cais(&["run", "--rm", "-v=named:/v", "busybox", "mkdir", "/v/sub"])
+        .unwrap();
+    for (flag, code, why) in [
+        (
+            "--mount=type=bind,src=/no/such,dst=/t",
+            125,
+            "bind source path does not exist: /no/such",
+        ),
+        (
+            "--mount=type=odd,src=/tmp,dst=/t",
+            125,
+            "mount type unknown: \"odd\"",
+        ),
+        (
+            "--mount=type=bind,src=/tmp,dst=t",
+            125,
+            "mount path must be absolute",
+        ),
+        (
+            "--mount=type=volume,src=named,dst=/t,volume-subpath=none",
+            127,
+            "no such file or directory",
+        ),
+        (
+            "--mount=type=volume,src=named,dst=/t,volume-subpath=../x",
+            125,
+            "subpath must be a relative path within the volume",
+        ),
+        ("-v=/tmp:/t:odd", 125, "invalid mode: odd"),
+        ("-v=/tmp:/", 125, "destination can't be '/'"),
+        (
+            "-v=bad name:/t",
+            125,
+            "includes invalid characters for a local volume name",
+        ),
+        ("--volumes-from=nobody", 125, "No such container: nobody"),
+    ] {
+        let output = daemon
+            .cais_output(&["run", "--rm", flag, "busybox", "true"])
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(why), "{flag}: {text}");
+        assert_eq!(output.status.code(), Some(code), "{flag}: {text}");
+    }
+    let twice = daemon.cais(&["run", "--rm", "-v=a:/t", "-v=b:/t", "busybox", "true"]);
+    assert!(
+        twice
+            .unwrap_err()
+            .to_string()
+            .contains("Duplicate mount point: /t")
+    );
+    let part = inside(
+        &daemon,
+        &["--mount=type=volume,src=named,dst=/t,volume-subpath=sub"],
+        "touch /t/x && ls /t",
+    );
+    assert_eq!(part, "x\n");
+    // A link in the volume does not lead out of it.
+    let path = daemon
+        .cais(&["volume", "inspect", "-f", "{{.Mountpoint}}", "named"])
+        .unwrap();
+    symlink("/etc", std::path::Path::new(path.trim()).join("link")).unwrap();
+    let away = [
+        "run",
+        "--rm",
+        "--mount=type=volume,src=named,dst=/t,volume-subpath=link",
+        "busybox",
+        "true",
+    ];
+    assert!(
+        daemon
+            .cais(&away)
+            .unwrap_err()
+            .to_string()
+            .contains("cannot access path")
+    );
+}
+
+#[test]
+fn volumes_from_another_container_are_the_same() {
+    let daemon = daemon();
+    let bind = format!("-v={}:/bound:ro", daemon.scratch().display());
+    daemon
+        .cais(&[
+            "run",
+            "-d",
+            "--name=owner",
+            "-v=named:/named",
+            "-v=/anonymous",
+            &bind,
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .unwrap();
+    let script = "touch /named/x /anonymous/x 2>/dev/null && echo wrote; touch /bound/x 2>/dev/null || echo kept";
+    assert_eq!(
+        inside(&daemon, &["--volumes-from=owner:ro"], script),
+        "kept\n"
+    );
+    assert_eq!(
+        inside(&daemon, &["--volumes-from=owner"], script),
+        "wrote\nkept\n"
+    );
+    let seen = daemon
+        .cais(&["exec", "owner", "ls", "/named", "/anonymous"])
+        .unwrap();
+    assert_eq!(seen.matches('x').count(), 2, "{seen}");
+    // The removal of who borrowed them takes none away.
+    assert_eq!(
+        daemon
+            .cais(&["volume", "ls", "-q"])
+            .unwrap()
+            .lines()
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn copies_into_volumes_keep_owners_modes_and_links() {
+    let daemon = daemon();
+    probe::import(&daemon, "owned", &["VOLUME /data"], |root| {
+        let data = root.join("data");
+        fs::create_dir_all(data.join("private")).unwrap();
+        fs::write(data.join("private/tool"), "#!").unwrap();
+        fs::set_permissions(
+            data.join("private/tool"),
+            fs::Permissions::from_mode(0o4711),
+        )
+        .unwrap();
+        fs::set_permissions(data.join("private"), fs::Permissions::from_mode(0o2750)).unwrap();
+        symlink("private/tool", data.join("link")).unwrap();
+        fs::hard_link(data.join("private/tool"), data.join("hard")).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o1777)).unwrap();
+        std::os::unix::fs::chown(data.join("private"), Some(33), Some(44)).unwrap();
+    });
+    daemon
+        .cais(&["run", "--rm", "-v=kept:/data", "owned", "true"])
+        .unwrap();
+    let path = daemon
+        .cais(&["volume", "inspect", "-f", "{{.Mountpoint}}", "kept"])
+        .unwrap();
+    let path = std::path::Path::new(path.trim());
+    let about = |name: &str| fs::symlink_metadata(path.join(name)).unwrap();
+    assert_eq!(about("").mode() & 0o7777, 0o1777);
+    let private = about("private");
+    assert_eq!(
+        (private.mode() & 0o7777, private.uid(), private.gid()),
+        (0o2750, 33, 44)
+    );
+    assert_eq!(about("private/tool").mode() & 0o7777, 0o4711);
+    assert_eq!(
+        fs::read_link(path.join("link")).unwrap().to_str(),
+        Some("private/tool")
+    );
+    assert_eq!(about("hard").ino(), about("private/tool").ino());
+    // Copied once: what was deleted stays deleted.
+    daemon
+        .cais(&[
+            "run",
+            "--rm",
+            "-v=kept:/data",
+            "owned",
+            "sh",
+            "-c",
+            "busybox rm -r /data/*",
+        ])
+        .unwrap();
+    assert_eq!(
+        daemon
+            .cais(&["run", "--rm", "-v=kept:/data", "owned", "ls", "/data"])
+            .unwrap(),
+        ""
+    );
+}
+
+#[test]
+fn a_read_only_root_leaves_only_what_was_asked_for() {
+    let daemon = daemon();
+    let script = "for f in /x /tmp/x /etc/hosts /etc/resolv.conf /etc/hostname /dev/shm/x /volume/x /scratch/x; do (echo >>$f) 2>/dev/null && echo $f; done; true";
+    let written = inside(
+        &daemon,
+        &["--read-only", "-v=/volume", "--tmpfs=/scratch"],
+        script,
+    );
+    assert_eq!(written, "/dev/shm/x\n/volume/x\n/scratch/x\n");
 }
