@@ -18,9 +18,11 @@ enum Face {
 }
 
 fn main() -> ExitCode {
-    cais_sys::nss::use_files_only();
     let args: Vec<OsString> = std::env::args_os().collect();
     let (face, args) = choose(args);
+    if matches!(face, Face::CommandLine | Face::Daemon) {
+        cais_sys::nss::use_files_only();
+    }
     let code = match face {
         Face::CommandLine => cais_cli::main_with_daemon(args, own_daemon),
         Face::Daemon => daemon::main(args),

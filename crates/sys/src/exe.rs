@@ -49,16 +49,14 @@ fn through_overlay() -> io::Result<OwnedFd> {
         .zip(path.file_name())
         .ok_or(io::ErrorKind::NotFound)?;
     let directory = directory.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-    // Two lower layers: an overlay without an upper one wants them, and the second hides nothing.
-    let empty = mount::new(
-        "tmpfs",
-        None,
-        &[("mode", Some("0555"))],
-        mount::attribute::READ_ONLY,
-    )?;
-    let empty = format!("/proc/self/fd/{}", empty.as_raw_fd());
+    // An overlay without an upper layer wants two lower ones. The second is any other directory: what the first has hides it.
+    let second = if directory.starts_with("/dev") {
+        "/proc"
+    } else {
+        "/dev"
+    };
     let lower = format!(
-        "{}:{empty}",
+        "{}:{second}",
         directory.replace('\\', "\\\\").replace(':', "\\:")
     );
     let attributes =

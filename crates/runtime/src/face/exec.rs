@@ -100,6 +100,11 @@ fn join(
         .map(seccomp::compile)
         .transpose()
         .map_err(|error| FaceError::Said(format!("seccomp: {error}")))?;
+    if filter.as_ref().is_some_and(seccomp::Program::has_listener) {
+        return said(
+            "exec under a seccomp filter with SCMP_ACT_NOTIFY is not supported by this runtime",
+        );
+    }
     let joined = exec(ExecRequest {
         init_pidfd: init,
         init_pid: container.record.pid,
