@@ -250,3 +250,35 @@ fn a_remount_changes_flags() {
         1
     );
 }
+
+#[test]
+fn a_shared_mount_reaches_the_host_and_nothing_of_the_host_is_unmounted() {
+    let mut bundle = Bundle::new("mkdir /shared/in && mount -t tmpfs inner /shared/in; sleep 300");
+    let outside = bundle.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    bundle.linux()["rootfsPropagation"] = json!("shared");
+    let sets = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    bundle.process()["capabilities"] =
+        json!({"bounding": sets, "effective": sets, "permitted": sets});
+    bundle.mount(json!({
+        "destination": "/shared", "type": "bind", "source": outside, "options": ["rbind", "rshared"],
+    }));
+    // A host of its own, whose mounts are all shared; `$1` is a mount in it.
+    let script = "mount --make-rshared / && mount -t tmpfs own \"$1\" && mount --make-shared \"$1\" || exit 9; shift
+        count() { grep -vc /in /proc/self/mountinfo; }
+        before=$(count); \"$@\" run --detach x >/dev/null || exit 8
+        until grep -q /outside/in /proc/self/mountinfo; do sleep 0.01; done
+        [ \"$before\" = \"$(count)\" ] || exit 7
+        \"$@\" delete --force x";
+    let command = bundle.command(&[]);
+    let status = std::process::Command::new("unshare")
+        .args(["--mount", "timeout", "20", "bash", "-c", script, "bash"])
+        .arg(&outside)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(bundle.path())
+        .stdin(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
