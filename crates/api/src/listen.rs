@@ -3,10 +3,14 @@
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cais_types::{Error, Result};
 use rustix::fs::{CWD, Gid};
 use tokio::net::{TcpListener, UnixListener};
+
+/// How long the socket of a killed daemon may seem to be served.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A socket that clients connect to.
 pub enum Listener {
@@ -83,7 +87,7 @@ fn clear_stale(path: &Path) -> Result<()> {
             path.display()
         )));
     }
-    if cais_sys::socket::connect(path).is_ok() {
+    if is_served(path) {
         return Err(Error::conflict(format!(
             "can't create unix socket {}: another daemon answers on it",
             path.display()
@@ -95,6 +99,19 @@ fn clear_stale(path: &Path) -> Result<()> {
             path.display()
         ))
     })
+}
+
+/// Whether a daemon listens. A process that a killed daemon was just starting still has its socket, until it executes its
+/// program.
+fn is_served(path: &Path) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while cais_sys::socket::connect(path).is_ok() {
+        if Instant::now() >= end {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 /// The number of a group, read from `/etc/group` alone, so that no name service is asked.

@@ -6,12 +6,28 @@ use std::process::{Command, Stdio};
 use cais_testkit::{TestDaemon, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{CAIS, daemon};
+use crate::{CAIS, daemon, inspect};
 
-/// What the kernel holds for this daemon: processes, mounts, links, cgroups.
-fn leftovers(daemon: &TestDaemon) -> Vec<String> {
+/// What the kernel and the disk hold for this daemon's containers: processes, mounts, links, cgroups, sockets, files.
+pub fn leftovers(daemon: &TestDaemon) -> Vec<String> {
     let mut found = Vec::new();
     let root = daemon.scratch().to_string_lossy().into_owned();
+    let monitors = daemon
+        .exec_root()
+        .join("monitors")
+        .to_string_lossy()
+        .into_owned();
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    found.extend(
+        sockets
+            .lines()
+            .filter(|line| line.contains(&monitors))
+            .map(|line| format!("monitor {line}")),
+    );
+    for directory in [monitors.into(), daemon.data_root().join("containers")] {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        found.extend(entries.map(|entry| format!("file {}", entry.path().display())));
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     found.extend(
         mounts
@@ -56,7 +72,7 @@ fn leftovers(daemon: &TestDaemon) -> Vec<String> {
     found
 }
 
-fn assert_nothing_left(daemon: &TestDaemon) {
+pub fn assert_nothing_left(daemon: &TestDaemon) {
     let mut last = Vec::new();
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while std::time::Instant::now() < end {
@@ -67,6 +83,19 @@ fn assert_nothing_left(daemon: &TestDaemon) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     panic!("left over: {last:#?}");
+}
+
+/// The monitor is the parent of the container's init.
+pub fn monitor_of(init: i32) -> Pid {
+    let status = fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Pid::from_raw(parent.unwrap().trim().parse().unwrap()).unwrap()
+}
+
+/// Whether a process runs; one that has ended may wait for its new parent to take notice.
+fn lives(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
 #[test]
@@ -178,17 +207,9 @@ fn a_killed_monitor_takes_its_container_along() {
         .trim()
         .parse()
         .unwrap();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let monitor: i32 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
-    kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
+    kill_process(monitor_of(pid), Signal::KILL).unwrap();
     assert_eq!(daemon.cais(&["wait", "orphan"]).unwrap(), "137\n");
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!lives(pid));
     daemon.cais(&["rm", "orphan"]).unwrap();
     assert_nothing_left(&daemon);
 }
@@ -200,6 +221,13 @@ fn random_kills_leave_nothing() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(15);
     let mut daemon = daemon();
+    let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done";
+    daemon
+        .cais(&[
+            "run", "-d", "--name", "lasting", "busybox", "sh", "-c", script,
+        ])
+        .unwrap();
+    let pid = inspect(&daemon, "lasting", "{{.State.Pid}}");
     let mut seed = 0x2545_f491_4f6c_dd1d_u64 ^ u64::from(std::process::id());
     for round in 0..rounds {
         seed ^= seed << 13;
@@ -249,6 +277,9 @@ fn random_kills_leave_nothing() {
             .unwrap();
         for line in listed.lines() {
             let container = line.split(' ').next().unwrap();
+            if container == "lasting" {
+                continue;
+            }
             assert!(
                 !line.ends_with("dead") && !line.ends_with("removing"),
                 "{listed}"
@@ -260,12 +291,20 @@ fn random_kills_leave_nothing() {
                 assert_eq!(daemon.cais(&["wait", container]).unwrap(), "3\n", "{line}");
             }
         }
-        let all = daemon.cais(&["ps", "-aq"]).unwrap();
+        let all = daemon
+            .cais(&["ps", "-a", "--format", "{{.Names}}"])
+            .unwrap();
         let mut remove = vec!["rm", "-f"];
-        remove.extend(all.split_whitespace());
+        remove.extend(all.lines().filter(|name| *name != "lasting"));
         if remove.len() > 2 {
             daemon.cais(&remove).unwrap();
         }
     }
+    assert_eq!(inspect(&daemon, "lasting", "{{.State.Pid}}"), pid);
+    let log = daemon.cais(&["logs", "lasting"]).unwrap();
+    for (number, line) in log.lines().enumerate() {
+        assert_eq!(line, number.to_string(), "a line is lost or told twice");
+    }
+    daemon.cais(&["rm", "-f", "lasting"]).unwrap();
     assert_nothing_left(&daemon);
 }

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod crashes;
 mod cves;
+mod daemons;
 mod errors;
 mod kills;
 mod lifecycle;
 mod networks;
+mod policies;
 mod probe;
 mod security;
 mod storage;
@@ -22,4 +25,22 @@ const CAIS: &str = env!("CARGO_BIN_EXE_cais");
 /// A daemon that has busybox.
 fn daemon() -> TestDaemon {
     TestDaemon::with_images(CAIS, &[BaseImage::Busybox]).expect("a daemon with busybox")
+}
+
+/// What `inspect -f` prints, without spaces around it.
+fn inspect(daemon: &TestDaemon, name: &str, template: &str) -> String {
+    let text = daemon.cais(&["inspect", "-f", template, name]).unwrap();
+    text.trim().to_owned()
+}
+
+/// A field of a container's `State`.
+fn state(daemon: &TestDaemon, name: &str, field: &str) -> String {
+    inspect(daemon, name, &format!("{{{{.State.{field}}}}}"))
+}
+
+/// The error of a command that must fail.
+fn refused(daemon: &TestDaemon, args: &[&str]) -> String {
+    let output = daemon.cais_output(args).unwrap();
+    assert!(!output.status.success(), "{args:?} was not refused");
+    String::from_utf8(output.stderr).unwrap()
 }

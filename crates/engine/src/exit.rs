@@ -115,6 +115,7 @@ pub async fn recover(house: &Arc<House>, container: &Arc<Container>) -> Exit {
         if let Err(error) = house.ports.kernel.clear(&cgroup, init) {
             tracing::warn!(id = %record.id, %error, "ending what is left of a container");
         }
+        shm::unmount(&house, &record);
         // The socket of a dead monitor; it may be gone.
         let _ = std::fs::remove_file(house.socket(&record.id));
         Ok(left)

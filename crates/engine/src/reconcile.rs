@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cais_runtime::monitor::exit as exit_record;
 use cais_runtime::monitor::protocol::{Answer, Request, Status as MonitorStatus};
@@ -11,11 +12,14 @@ use cais_types::{ContainerId, Result};
 use crate::container::Container;
 use crate::exit::{self, AfterExit};
 use crate::house::{House, blocking};
-use crate::monitor::{MonitorClient, MonitorReader};
+use crate::monitor::{MonitorClient, MonitorReader, PendingReply};
 use crate::record::Record;
 use crate::restart::Policy;
 use crate::state::Status;
 use crate::{exec, health, remove, start};
+
+/// How long a monitor may take to say how its container is.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Brings records and facts together. The API may answer readers meanwhile.
 ///
@@ -56,28 +60,34 @@ async fn adopt_or_settle(house: &Arc<House>, container: &Arc<Container>) {
                 tracing::warn!(id = %container.id, %error, "going on with a removal");
             }
         }
-        Status::Created => settle_created(house, container).await,
         // A container that should vanish at its end does so now.
-        Status::Exited | Status::Dead => {
-            if record.auto_remove()
-                && let Err(error) = remove::discard(house, container, true).await
-            {
+        Status::Exited | Status::Dead if record.auto_remove() => {
+            if let Err(error) = remove::discard(house, container, true).await {
                 tracing::warn!(id = %container.id, %error, "removing an ended container");
             }
         }
+        Status::Created | Status::Exited | Status::Dead => settle_start(house, container).await,
     }
 }
 
 /// The daemon may have died between a start and its record: then the monitor's record tells of a run, or at least
 /// something of the run may be left in the kernel.
-async fn settle_created(house: &Arc<House>, container: &Arc<Container>) {
-    let ran = exit_record::read(&house.directory(&container.id)).is_ok_and(|exit| exit.is_some());
+async fn settle_start(house: &Arc<House>, container: &Arc<Container>) {
+    let known = container.record().state.finished_at.clone();
+    let last = exit_record::read(&house.directory(&container.id))
+        .ok()
+        .flatten();
+    if last.as_ref().is_some_and(|exit| exit.finished_at == known) {
+        return;
+    }
     let exit = exit::recover(house, container).await;
-    if ran {
+    if last.is_some() {
         exit::settle(house, container, exit, AfterExit::Policy).await;
     }
 }
 
+/// The monitor that listens for a container, and what it says of it; `None` when it has started nothing. One that does not
+/// answer in time holds nobody up: what the record says is believed until it does.
 async fn reach(
     house: &House,
     container: &Container,
@@ -85,7 +95,18 @@ async fn reach(
     let path = house.socket(&container.id);
     let (client, mut reader) = MonitorClient::connect(&path).await.ok()?;
     let asked = client.post(Request::Status, None).await.ok()?;
-    // Nobody listens yet, so the answer is read here; news before it are in the status as well.
+    match tokio::time::timeout(STATUS_PATIENCE, status(asked, &mut reader)).await {
+        Ok(status) => status.map(|status| (client, reader, status)),
+        Err(_) if container.record().state.status.has_process() => {
+            tracing::warn!(id = %container.id, "the container's monitor does not answer");
+            Some((client, reader, MonitorStatus::default()))
+        }
+        Err(_) => None,
+    }
+}
+
+/// Nobody listens yet, so the answer is read here; news before it are in the status as well.
+async fn status(asked: PendingReply, reader: &mut MonitorReader) -> Option<MonitorStatus> {
     let mut answer = std::pin::pin!(asked.wait());
     let answer = loop {
         tokio::select! {
@@ -97,7 +118,7 @@ async fn reach(
         }
     };
     match answer {
-        Answer::Status(status) if status.init.is_some() => Some((client, reader, status)),
+        Answer::Status(status) if status.init.is_some() => Some(status),
         _ => None,
     }
 }

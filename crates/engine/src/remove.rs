@@ -25,9 +25,14 @@ pub async fn remove(
     if query.link {
         return Err(Error::unsupported("links are not built"));
     }
-    let record = container.record();
-    let status = record.state.status;
-    if status.is_running() {
+    loop {
+        // Counted before the state is looked at, so that no end is missed.
+        let exits = container.life.borrow().exits;
+        let record = container.record();
+        let status = record.state.status;
+        if !status.is_running() {
+            break;
+        }
         if !query.force {
             let way = if status == Status::Paused {
                 "and must be unpaused first"
@@ -42,7 +47,6 @@ pub async fn remove(
             )));
         }
         if !stop::give_up_restart(house, container).await? {
-            let exits = container.life.borrow().exits;
             container.session().after_exit = AfterExit::Keep;
             stop::kill_and_wait(house, container, exits).await?;
         }

@@ -264,6 +264,9 @@ impl Run<'_> {
         let (house, record) = (Arc::clone(self.house), Arc::clone(record));
         let undone = blocking(move || {
             shm::unmount(&house, &record);
+            // The record of the run before must not be taken for that of a run nobody knows of.
+            let last = house.directory(&record.id).join(cais_runtime::monitor::exit::FILE);
+            let _ = std::fs::remove_file(last);
             let cgroup = house.cgroup(&record.id, &record.host_config.resources.cgroup_parent);
             let cleared = house.ports.kernel.clear(&cgroup, None);
             house.ports.launcher.ended(&record.id);

@@ -56,7 +56,8 @@ pub async fn restart(
     Ok(())
 }
 
-/// Ends a container: stop signal, patience, SIGKILL. Answers whether it was running.
+/// Ends a container: stop signal, patience, SIGKILL. Answers whether it was running. One that ends by itself meanwhile, and
+/// may be about to start again, is looked at once more.
 async fn end(
     house: &Arc<House>,
     container: &Arc<Container>,
@@ -68,30 +69,36 @@ async fn end(
         Some(signal) => signals::parse(signal)?,
         None => stop_signal(&record)?,
     };
-    if give_up_restart(house, container).await? {
-        return Ok(true);
-    }
     let timeout = query
         .timeout
         .or(record.config.stop_timeout)
         .unwrap_or(STOP_TIMEOUT);
-    let exits = container.life.borrow().exits;
-    container.session().after_exit = after;
-    mark_stopped(house, container)?;
-    let paused = pause::is_paused(container);
-    if !send(house, container, signal).await? {
-        wait_for_exit(container, exits, None).await;
-        return Ok(true);
-    }
-    if paused {
-        pause::thaw_to_die(house, container).await;
-    }
     let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
-    if wait_for_exit(container, exits, patience).await {
+    let mut ended = false;
+    loop {
+        // Counted before anything is looked at, so that no end is missed.
+        let exits = container.life.borrow().exits;
+        if give_up_restart(house, container).await? {
+            return Ok(true);
+        }
+        if !container.record().state.status.has_process() {
+            return Ok(ended);
+        }
+        container.session().after_exit = after;
+        mark_stopped(house, container)?;
+        let paused = pause::is_paused(container);
+        if !send(house, container, signal).await? {
+            ended = wait_for_exit(container, exits, None).await;
+            continue;
+        }
+        if paused {
+            pause::thaw_to_die(house, container).await;
+        }
+        if !wait_for_exit(container, exits, patience).await {
+            kill_and_wait(house, container, exits).await?;
+        }
         return Ok(true);
     }
-    kill_and_wait(house, container, exits).await?;
-    Ok(true)
 }
 
 /// Kills a container and waits until it has ended.
@@ -196,6 +203,8 @@ pub async fn kill(
         None => signals::KILL,
         Some(signal) => signals::parse(signal)?,
     };
+    // Counted before anything is looked at, so that no end is missed.
+    let exits = container.life.borrow().exits;
     let record = container.record();
     let not_running = || Error::conflict(format!("container {} is not running", container.id));
     if number == signals::KILL && give_up_restart(house, container).await? {
@@ -204,7 +213,6 @@ pub async fn kill(
     if !record.state.status.has_process() {
         return Err(not_running());
     }
-    let exits = container.life.borrow().exits;
     // A signal that is not meant to stop it leaves the restart policy alone.
     let stops = number == signals::KILL
         || record.config.stop_signal.is_empty()
@@ -216,9 +224,12 @@ pub async fn kill(
     if number == signals::KILL {
         return kill_and_wait(house, container, exits).await;
     }
-    if send(house, container, number).await? {
-        Ok(())
-    } else {
-        Err(not_running())
+    let paused = stops && pause::is_paused(container);
+    if !send(house, container, number).await? {
+        return Err(not_running());
     }
+    if paused {
+        pause::thaw_to_die(house, container).await;
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cais_engine::house::{EngineConfig, Ports};
@@ -23,9 +24,13 @@ use cais_engine::{Engine, services};
 use cais_state::Db;
 use cais_types::api::{LogConfig, NetworkAddressPool};
 use cais_types::{ContainerId, size};
+use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use options::Options;
+
+/// How long the lock of a killed daemon may seem to be held.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs the daemon until it is told to end; answers the exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
@@ -160,7 +165,11 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         _ = ending.recv() => {}
         _ = interrupted.recv() => {}
     }
-    for path in options.listen_on().iter().filter_map(|host| host.strip_prefix("unix://")) {
+    for path in options
+        .listen_on()
+        .iter()
+        .filter_map(|host| host.strip_prefix("unix://"))
+    {
         let _ = fs::remove_file(path);
     }
     if options.ephemeral {
@@ -306,7 +315,8 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-/// Two daemons on one data root would destroy each other's state.
+/// Two daemons on one data root would destroy each other's state. A process that a killed daemon was just starting still has
+/// its lock, until it executes its program.
 fn lock(data_root: &Path) -> Result<File> {
     let path = data_root.join("lock");
     let file = File::options()
@@ -315,8 +325,14 @@ fn lock(data_root: &Path) -> Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| path.display().to_string())?;
-    let held = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-    held.with_context(|| format!("another daemon uses {}", data_root.display()))?;
+    let end = Instant::now() + LOCK_PATIENCE;
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if Instant::now() >= end {
+            return Err(error)
+                .with_context(|| format!("another daemon uses {}", data_root.display()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Ok(file)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
 use super::client::Queue;
@@ -40,6 +40,17 @@ impl Connection {
 
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether the other side has closed the connection, read or not.
+    pub fn is_hung_up(&self) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(
+            self.descriptor(),
+            PollFlags::empty(),
+        )];
+        let now = Timespec::default();
+        while poll(&mut polled, Some(&now)) == Err(rustix::io::Errno::INTR) {}
+        polled[0].revents().contains(PollFlags::HUP)
     }
 
     pub fn has_unsent(&self) -> bool {

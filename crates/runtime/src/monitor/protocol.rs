@@ -162,7 +162,7 @@ pub struct ProcessIdentity {
 }
 
 /// What a monitor tells an engine that found it again.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Empty before `Start`.
     pub init: Option<ProcessIdentity>,

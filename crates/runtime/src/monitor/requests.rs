@@ -75,6 +75,15 @@ impl<R: Runner> Supervisor<R> {
                 "container is already started",
             ));
         }
+        // An engine that comes after this look finds the socket that listens here. One that came before took a container
+        // whose engine had died for not started, and nobody may prove it wrong.
+        if self.connections[connection].is_hung_up() {
+            self.abandoned = true;
+            return Err(Failure::new(
+                FailureClass::Internal,
+                "the engine went away before the start",
+            ));
+        }
         let network = match netns {
             true => Some(
                 self.connections[connection]

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -19,6 +20,8 @@ const LAST_READS: usize = 64;
 const SMALL: usize = 4 << 10;
 const LARGE: usize = 128 << 10;
 const LARGE_PIPE: usize = 1 << 20;
+/// How long clients of an ended exec wait for the end of its output, as in Docker.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The buffer that output is read into: small until a process writes much, large until it pauses.
 pub struct ReadBuffer {
@@ -57,6 +60,7 @@ pub struct Session {
     pub process: Option<Running>,
     /// Once the process has ended.
     pub code: Option<i32>,
+    ended: Option<Instant>,
     outputs: [Option<OwnedFd>; 2],
     input: Option<ProcessInput>,
     clients: Vec<Client>,
@@ -86,6 +90,7 @@ impl Session {
             exec_id,
             process: None,
             code: None,
+            ended: None,
             outputs: [None, None],
             input: None,
             clients: Vec::new(),
@@ -368,6 +373,7 @@ impl Session {
 
     /// Notes the end of the process; its input has nobody to read it any more.
     pub fn process_ended(&mut self, code: i32) {
+        self.ended = Some(Instant::now());
         self.process = None;
         self.code = Some(code);
         self.input = None;
@@ -376,13 +382,28 @@ impl Session {
     /// Removes clients that have gone. Once the process has ended and its streams are closed, clients that have got all of it
     /// are closed as well: a client must not see the end before the exit code can be asked for.
     pub fn sweep(&mut self) {
-        let complete = self.code.is_some() && self.outputs.iter().all(Option::is_none);
+        let closed = self.outputs.iter().all(Option::is_none) || self.is_overdue();
+        let complete = self.code.is_some() && closed;
         for client in &mut self.clients {
             if complete && !client.is_gone() && !client.has_queue() {
                 client.close();
             }
         }
         self.clients.retain(|client| !client.is_gone());
+    }
+
+    /// What is left of the time that clients of an ended exec wait for output of processes it has left behind. These write
+    /// on, to nobody.
+    pub fn patience(&self) -> Option<Duration> {
+        let waits = self.exec_id.is_some() && !self.clients.is_empty();
+        let ended = self.ended.filter(|_| waits)?;
+        let left = OUTPUT_PATIENCE.saturating_sub(ended.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn is_overdue(&self) -> bool {
+        let ended = self.ended.filter(|_| self.exec_id.is_some());
+        ended.is_some_and(|ended| ended.elapsed() >= OUTPUT_PATIENCE)
     }
 
     /// Whether nothing is left to do for this session.

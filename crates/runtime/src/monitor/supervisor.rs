@@ -93,10 +93,12 @@ impl<R: Runner> Supervisor<R> {
             if std::mem::take(&mut self.untidy) {
                 cais_sys::heap::trim();
             }
-            let busy = self.buffer.is_large();
-            let events = self.wait(busy.then_some(PAUSE));
+            let busy = self.buffer.is_large().then_some(PAUSE);
+            let patience = self.sessions[1..].iter().filter_map(Session::patience);
+            let events = self.wait(patience.chain(busy).min());
             if events.is_empty() {
                 self.release_memory();
+                self.sweep();
                 continue;
             }
             for (source, flags) in events {
