@@ -4,15 +4,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
-};
 
 use crate::ports::OverlayDirs;
 
@@ -130,17 +125,9 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<O
 /// # Errors
 /// The errno of the mount calls.
 pub fn mount(dirs: &OverlayDirs) -> io::Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in std::iter::once(&dirs.upper).chain(&dirs.lower) {
-        if rfs::statat(CWD, layer, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_os_str().as_bytes())?;
-        }
-    }
-    fsconfig_set_flag(context.as_fd(), "ro")?;
-    fsconfig_create(context.as_fd())?;
-    Ok(fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY,
-    )?)
+    let layers = std::iter::once(&dirs.upper).chain(&dirs.lower);
+    let there =
+        |layer: &&PathBuf| rfs::statat(CWD, layer.as_path(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let layers: Vec<PathBuf> = layers.filter(there).cloned().collect();
+    cais_sys::overlay::mount(&layers, None)
 }

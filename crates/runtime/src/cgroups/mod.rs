@@ -223,6 +223,21 @@ impl Cgroup {
             .map(AsFd::as_fd)
     }
 
+    /// The group below whose directory takes a further process instead: a v2 container that is its own manager (systemd) hands
+    /// controllers down, and keeps its processes out of the top for that.
+    pub fn directory_below_for_clone(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let Hierarchies::V2(root) = self.hierarchies else {
+            return Ok(None);
+        };
+        let directory = Directory::new(root, &self.path);
+        let handed_down = directory.read_optional("cgroup.subtree_control")?;
+        if handed_down.is_none_or(|controllers| controllers.trim().is_empty()) {
+            return Ok(None);
+        }
+        let child = members::first_populated(&directory)?;
+        child.map(|child| directory.at(&child).open()).transpose()
+    }
+
     /// Moves the calling process, which has one thread and was made in [`Cgroup::directory_for_clone`], into the v1 hierarchies.
     /// Moving another process, or one that may have threads, would wait for every processor to pass through the kernel's lock.
     pub fn join(&self) -> Result<(), CgroupError> {

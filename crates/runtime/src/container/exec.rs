@@ -49,10 +49,14 @@ pub fn exec(request: ExecRequest<'_>) -> Result<(Process, Option<OwnedFd>)> {
         0 => None,
         _ => Some(init_file(&request, "ns/pid")?),
     };
+    let below = cgroup
+        .directory_below_for_clone()
+        .map_err(super::report::cgroup)?;
     let mut ours = Some(ours);
     let child = {
         let _children = ChildrenIn::namespace(pid_namespace.as_ref())?;
-        cais_sys::process::copy(0, cgroup.directory_for_clone(), || {
+        let group = below.as_ref().map(AsFd::as_fd);
+        cais_sys::process::copy(0, group.or(cgroup.directory_for_clone()), || {
             drop(ours.take());
             main(request, &theirs)
         })
