@@ -12,6 +12,7 @@ mod lifecycle;
 mod networks;
 mod policies;
 mod probe;
+mod resources;
 mod security;
 mod storage;
 mod streams;
