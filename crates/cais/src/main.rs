@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let code = match face {
         Face::CommandLine => cais_cli::main_with_daemon(args, own_daemon),
         Face::Daemon => daemon::main(args),
-        Face::Monitor => cais_runtime::monitor::main(),
+        Face::Monitor => cais_monitor::main(),
         Face::Runtime => cais_runtime::face::main(args),
         Face::Init => cais_runtime::reaper::main(args),
     };

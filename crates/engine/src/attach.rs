@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use cais_runtime::monitor::protocol::{Client, Request};
+use cais_monitor::protocol::{Client, Request};
 use cais_types::api::query::AttachQuery;
 use cais_types::{ClientConnection, Error, Framing, Result};
 

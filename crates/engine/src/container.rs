@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use cais_runtime::monitor::protocol::Client;
+use cais_monitor::protocol::Client;
 use cais_types::{ContainerId, Error, Result};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;

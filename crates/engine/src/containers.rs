@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cais_runtime::monitor::protocol::Request;
+use cais_monitor::protocol::Request;
 use cais_types::api::query::{
     AttachQuery, ContainerListQuery, Filters, LogsQuery, RemoveQuery, StopQuery, TtySize,
     WaitCondition,

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cais_runtime::monitor::protocol::{
+use cais_monitor::protocol::{
     Answer, Client, Failure, FailureClass, ProcessIdentity, Request, Status as MonitorStatus,
 };
 use cais_types::api::query::TtySize;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use cais_runtime::monitor::exit as exit_record;
-use cais_runtime::monitor::protocol::{Exit, Message, ProcessIdentity};
+use cais_monitor::exit as exit_record;
+use cais_monitor::protocol::{Exit, Message, ProcessIdentity};
 use cais_types::Result;
 
 use crate::container::Container;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cais_runtime::monitor::protocol::Client;
+use cais_monitor::protocol::Client;
 use cais_types::api::{
     ContainerConfig, ExecCreateRequest, Health, HealthConfig, HealthcheckResult,
 };

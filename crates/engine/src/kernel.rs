@@ -3,8 +3,8 @@
 
 use std::os::fd::AsFd;
 
+use cais_monitor::protocol::ProcessIdentity;
 use cais_runtime::cgroups::{Cgroup, Stats};
-use cais_runtime::monitor::protocol::ProcessIdentity;
 use cais_runtime::spec::LinuxResources;
 use cais_sys::pidfd;
 use cais_types::{ErrorClass, Result};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cais_runtime::monitor::protocol::Log;
+use cais_monitor::protocol::Log;
 use cais_types::{Error, Result};
 
 use crate::record::Record;

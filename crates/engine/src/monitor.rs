@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cais_runtime::monitor::protocol::{
+use cais_monitor::protocol::{
     Answer, Envelope, Failure, FailureClass, Launch, MESSAGE_LIMIT, Message, Request,
 };
 use cais_types::{Error, ErrorClass};

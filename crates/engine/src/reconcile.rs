@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cais_runtime::monitor::exit as exit_record;
-use cais_runtime::monitor::protocol::{Answer, Request, Status as MonitorStatus};
+use cais_monitor::exit as exit_record;
+use cais_monitor::protocol::{Answer, Request, Status as MonitorStatus};
 use cais_types::{ContainerId, Result};
 
 use crate::container::Container;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use cais_runtime::monitor::timestamp::Timestamp;
+use cais_runtime::timestamp::Timestamp;
 use cais_types::api::query::{AttachQuery, LogsQuery};
 use cais_types::{ClientConnection, Error, Framing, Result};
 use futures_core::Stream;

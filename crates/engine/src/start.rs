@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cais_runtime::monitor::protocol::{
+use cais_monitor::protocol::{
     Answer, FailureClass, Launch, Log, ProcessIdentity, Request, Rootfs, Stdio,
 };
 use cais_types::{Error, Result};
@@ -265,7 +265,7 @@ impl Run<'_> {
         let undone = blocking(move || {
             shm::unmount(&house, &record);
             // The record of the run before must not be taken for that of a run nobody knows of.
-            let last = house.directory(&record.id).join(cais_runtime::monitor::exit::FILE);
+            let last = house.directory(&record.id).join(cais_monitor::exit::FILE);
             let _ = std::fs::remove_file(last);
             let cgroup = house.cgroup(&record.id, &record.host_config.resources.cgroup_parent);
             let cleared = house.ports.kernel.clear(&cgroup, None);
@@ -349,7 +349,7 @@ fn prepare(house: &House, record: &Record, joined: Joined) -> Result<(OwnedFd, L
     prepare_sources(&record.mounts)?;
     let own = house.directory(&record.id);
     // A record of the run before would be taken for this one's.
-    let _ = std::fs::remove_file(own.join(cais_runtime::monitor::exit::FILE));
+    let _ = std::fs::remove_file(own.join(cais_monitor::exit::FILE));
     let directory = match record.network_mode() {
         NetworkMode::Container(other) => house.directory(&house.store.find(&other)?.id),
         _ => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cais_runtime::monitor::protocol::Request;
+use cais_monitor::protocol::Request;
 use cais_types::api::query::StopQuery;
 use cais_types::{Error, ErrorClass, Result};
 

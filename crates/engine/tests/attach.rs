@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use cais_runtime::monitor::protocol::FailureClass;
+use cais_monitor::protocol::FailureClass;
 use cais_types::api::query::AttachQuery;
 use cais_types::{ClientConnection, Framing};
 

@@ -15,11 +15,11 @@ use cais_engine::ports::{
     OverlayDirs, ResolvedImage, RootfsStore, Sandbox, SandboxRequest, SandboxStore, VolumeStore,
 };
 use cais_engine::{Engine, EngineConfig, Ports};
-use cais_runtime::cgroups::Stats;
-use cais_runtime::monitor::protocol::{
+use cais_monitor::protocol::{
     Answer, Client, Envelope, Exit, Failure, FailureClass, Launch, Message, ProcessIdentity,
     Request, Status,
 };
+use cais_runtime::cgroups::Stats;
 use cais_runtime::spec::LinuxResources;
 use cais_state::Db;
 use cais_types::api::{ContainerConfig, ContainerCreateRequest, FilesystemChange};
@@ -60,7 +60,7 @@ impl FakeMonitor {
             finished_at: now(),
             execs: Vec::new(),
         };
-        cais_runtime::monitor::exit::write(directory, &exit).unwrap();
+        cais_monitor::exit::write(directory, &exit).unwrap();
         self.say(&Message::Exited(exit));
         self.vanish();
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use cais_engine::Changed;
-use cais_runtime::monitor::protocol::FailureClass;
+use cais_monitor::protocol::FailureClass;
 use cais_types::ErrorClass;
 use cais_types::api::query::{RemoveQuery, StopQuery, WaitCondition};
 use cais_types::api::{ExecCreateRequest, RestartPolicy};

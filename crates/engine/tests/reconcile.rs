@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use cais_runtime::monitor::protocol::Exit;
+use cais_monitor::protocol::Exit;
 use cais_types::api::RestartPolicy;
 use cais_types::api::query::WaitCondition;
 
@@ -33,8 +33,8 @@ async fn ended_containers_are_settled_from_their_exit_records() {
         finished_at: now(),
         execs: Vec::new(),
     };
-    cais_runtime::monitor::exit::write(&world.directory(known), &exit).unwrap();
-    cais_runtime::monitor::exit::write(&world.directory(early), &exit).unwrap();
+    cais_monitor::exit::write(&world.directory(known), &exit).unwrap();
+    cais_monitor::exit::write(&world.directory(early), &exit).unwrap();
     let world = World::over(crash(world));
     let containers = world.engine.containers();
     assert_eq!(world.status("known").await, "running");

@@ -5,7 +5,7 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod container;
 pub mod face;
-pub mod monitor;
 pub mod reaper;
 pub mod seccomp;
 pub mod spec;
+pub mod timestamp;

@@ -3,4 +3,3 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod conformance;
-mod monitor;

@@ -25,11 +25,10 @@ impl Monitors {
 
 impl Launcher for Monitors {
     fn launch(&self, container: &ContainerId) -> Result<OwnedFd> {
-        let launched =
-            cais_runtime::monitor::launch::launch(self.binary.as_fd(), &container.to_string())
-                .map_err(|error| {
-                    Error::internal(format!("cannot start a monitor: {error}")).with_source(error)
-                })?;
+        let launched = cais_monitor::launch::launch(self.binary.as_fd(), &container.to_string())
+            .map_err(|error| {
+                Error::internal(format!("cannot start a monitor: {error}")).with_source(error)
+            })?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = running.insert(*container, launched.pidfd) {
             reap(&earlier);

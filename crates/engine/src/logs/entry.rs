@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cais_runtime::monitor::frame_header;
-use cais_runtime::monitor::json_file::OutputStream;
-use cais_runtime::monitor::timestamp::Timestamp;
+use cais_monitor::frame_header;
+use cais_monitor::json_file::OutputStream;
+use cais_runtime::timestamp::Timestamp;
 use cais_types::Framing;
 
 use super::Options;

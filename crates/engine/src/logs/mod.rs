@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use cais_runtime::monitor::timestamp::Timestamp;
+use cais_runtime::timestamp::Timestamp;
 use cais_types::Framing;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 

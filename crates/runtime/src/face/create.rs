@@ -10,8 +10,8 @@ use super::foreground::{self, Foreground};
 use super::store::{Container, Record, starter};
 use super::{Context, FaceError, Result, console, delete, io, said, start};
 use crate::container::{self, Class, CreateRequest, Created, Rootfs, RuntimeError, Stdio};
-use crate::monitor::timestamp::Timestamp;
 use crate::spec::Spec;
+use crate::timestamp::Timestamp;
 
 const FLAGS: &[Flag] = &[
     Flag(&["bundle", "b"], true),

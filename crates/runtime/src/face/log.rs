@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::FaceError;
 use super::arguments::Arguments;
-use crate::monitor::timestamp::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// The log of one command.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::client::{Client, Input, Queue};
 use super::json_file::{LogWriter, OutputStream};
 use super::runner::{Running, StdioPlan, Streams};
-use super::timestamp::Timestamp;
+use cais_runtime::timestamp::Timestamp;
 
 /// Reads of one stream before others get their turn.
 const READS_PER_TURN: usize = 8;

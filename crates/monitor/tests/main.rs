@@ -1,6 +1,8 @@
 //! A monitor as a process of its own: this test binary again, started as the engine starts it, with a shell in the place of
 //! a container.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -9,16 +11,16 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
-use cais_runtime::monitor::protocol::{
+use cais_monitor::protocol::{
     Answer, Client, Envelope, Failure, FailureClass, Launch, Log, Message, ProcessIdentity,
     Request, Rootfs, Stdio,
 };
-use cais_runtime::monitor::runner::{ProcessStdio, Runner, Running, Started};
-use cais_runtime::monitor::{Launched, exit, launch, serve, wire};
+use cais_monitor::runner::{ProcessStdio, Runner, Running, Started};
+use cais_monitor::{Launched, exit, launch, serve, wire};
 use cais_runtime::spec;
 use cais_types::Framing;
 
-const MONITOR: &str = "monitor::the_monitor_process";
+const MONITOR: &str = "the_monitor_process";
 
 /// Runs the first argument of the specification as a script.
 struct Shell(String);

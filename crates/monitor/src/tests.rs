@@ -20,7 +20,7 @@ use super::runner::{ProcessStdio, Runner, Running, Started, StdioPlan};
 use super::session::Session;
 use super::supervisor::{Places, Supervisor};
 use super::{exit, wire};
-use crate::spec;
+use cais_runtime::spec;
 
 /// Runs shell scripts as children of the test.
 struct Shell {

@@ -7,7 +7,7 @@ use super::protocol::{self, Answer, Failure, FailureClass, Request, Status};
 use super::runner::{Runner, StdioPlan};
 use super::session::Session;
 use super::supervisor::Supervisor;
-use crate::spec;
+use cais_runtime::spec;
 
 /// Execs that run at once at most; each holds a few descriptors.
 const EXECS_AT_ONCE: usize = 1000;

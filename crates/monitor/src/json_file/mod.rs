@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::monitor::timestamp::Timestamp;
+use cais_runtime::timestamp::Timestamp;
 
 pub use encode::{OutputStream, push_escaped};
 

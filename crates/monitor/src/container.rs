@@ -8,12 +8,12 @@ use cais_sys::process::namespace;
 
 use super::protocol::{self, Failure, FailureClass, Launch, ProcessIdentity};
 use super::runner::{ProcessStdio, Runner, Running, Started};
-use crate::cgroups::Cgroup;
-use crate::container::{
+use cais_runtime::cgroups::Cgroup;
+use cais_runtime::container::{
     Class, CreateRequest, ExecRequest, Process, Rootfs, RuntimeError, Stdio, create, exec,
 };
-use crate::seccomp;
-use crate::spec::{self, NamespaceType};
+use cais_runtime::seccomp;
+use cais_runtime::spec::{self, NamespaceType};
 
 /// One container, from its launch to its removal.
 pub struct Container {
@@ -185,7 +185,7 @@ impl From<RuntimeError> for Failure {
 fn namespace_bits(spec: &spec::Spec) -> u64 {
     let wanted = spec.linux.iter().flat_map(|linux| &linux.namespaces);
     wanted.fold(0, |bits, one| {
-        bits | crate::container::namespace_bit(one.kind)
+        bits | cais_runtime::container::namespace_bit(one.kind)
     })
 }
 

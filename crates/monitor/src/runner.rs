@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 
 use super::protocol::{Failure, FailureClass, ProcessIdentity};
-use crate::spec;
+use cais_runtime::spec;
 
 /// A process that was started and has not been reaped.
 pub struct Running {

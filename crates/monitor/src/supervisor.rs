@@ -13,7 +13,7 @@ use super::json_file::OutputStream;
 use super::protocol::{Exit, Message};
 use super::runner::Runner;
 use super::session::{ReadBuffer, Session};
-use super::timestamp::Timestamp;
+use cais_runtime::timestamp::Timestamp;
 
 /// How long a busy monitor keeps its large buffers without output.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -17,7 +17,6 @@ mod requests;
 pub mod runner;
 mod session;
 mod supervisor;
-pub mod timestamp;
 pub mod wire;
 
 pub use client::frame_header;

@@ -205,7 +205,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::monitor::protocol::{Envelope, Request};
+    use crate::protocol::{Envelope, Request};
 
     #[test]
     fn messages_and_descriptors_arrive_in_order() {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec;
+use cais_runtime::spec;
 
 /// Longest message body, bytes.
 pub const MESSAGE_LIMIT: usize = 16 << 20;

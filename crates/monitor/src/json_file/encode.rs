@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::monitor::timestamp::Timestamp;
+use cais_runtime::timestamp::Timestamp;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 const BLOCK: usize = 32;
