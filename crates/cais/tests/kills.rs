@@ -1,6 +1,7 @@
 //! kill -9 of the daemon and of monitors: no line, no exit code and no kernel object is lost or left.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
 use cais_testkit::{TestDaemon, wait_until};
@@ -121,18 +122,20 @@ fn containers_print_exec_and_exit_while_the_daemon_is_dead() {
         ])
         .unwrap();
     let port = daemon.cais(&["port", "lasting"]).unwrap();
-    let attached = daemon
+    let mut attached = daemon
         .client(CAIS, &["attach", "printer"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_until("some lines", || {
-        daemon.cais(&["logs", "printer"]).unwrap().lines().count() > 20
-    });
+    let mut output = BufReader::new(attached.stdout.take().unwrap());
+    let mut seen = String::new();
+    output.read_line(&mut seen).unwrap();
+    assert!(seen.starts_with("line "), "attached: {seen:?}");
     daemon.kill().unwrap();
-    let attached = attached.wait_with_output().unwrap();
+    output.read_to_string(&mut seen).unwrap();
+    attached.wait().unwrap();
     assert!(
-        String::from_utf8_lossy(&attached.stdout).ends_with("line 300\n"),
+        seen.ends_with("line 300\n"),
         "the attached client saw the end"
     );
     daemon.restart().unwrap();

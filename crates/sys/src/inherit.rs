@@ -1,7 +1,7 @@
 //! What a fresh program has from the one that started it: descriptors and signal dispositions.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers below 64 that were given out already.
@@ -32,6 +32,28 @@ pub fn close_from(first: u32) -> io::Result<()> {
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     if result < 0 {
         return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Closes every descriptor from 3 on but `kept` and the `inherited` ones from 3 on: for a child that was copied from a program
+/// with many, and that must never use or drop what owned the others.
+pub fn close_others(inherited: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = kept
+        .iter()
+        .map(|fd| fd.as_raw_fd().cast_unsigned())
+        .collect();
+    numbers.sort_unstable();
+    let mut first = 3 + inherited;
+    for number in numbers.into_iter().chain(std::iter::once(u32::MAX)) {
+        if number > first {
+            // SAFETY: by contract nobody in this process uses a descriptor in the gap any more.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) };
+            if result < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = first.max(number.saturating_add(1));
     }
     Ok(())
 }

@@ -126,6 +126,10 @@ fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infa
     request.cgroup.join().map_err(super::report::cgroup)?;
     finish::set_affinity(affinity.and_then(|wanted| wanted.last.as_deref()))?;
     let host = HostFiles::open()?;
+    let mut kept = vec![channel.as_fd(), request.init_pidfd, host.own.as_fd()];
+    kept.extend(request.stdio.descriptors());
+    // A process of the container may look into this one as soon as it has joined (CVE-2016-9962).
+    cais_sys::inherit::close_others(request.preserve_fds, &kept).map_err(during("close_range"))?;
     // Children of the caller are in the pid namespace already.
     let join = request.namespaces & !namespace::PID;
     cais_sys::process::join(request.init_pidfd, join).map_err(during("join namespaces"))?;

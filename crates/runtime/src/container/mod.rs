@@ -24,7 +24,7 @@ pub use mounts::known_options as mount_options;
 pub use namespaces::bit as namespace_bit;
 pub use report::{Class, RuntimeError, plain};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// Where the root file system comes from.
@@ -48,6 +48,20 @@ pub enum Stdio {
     },
     /// A terminal of the container's devpts; its controller comes back to the caller.
     Terminal,
+}
+
+impl Stdio {
+    /// The descriptors that are not the caller's own streams.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Inherit | Self::Terminal => Vec::new(),
+            Self::Descriptors {
+                stdin,
+                stdout,
+                stderr,
+            } => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        }
+    }
 }
 
 /// A process of a container, a child of the caller.
