@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 TARGET := x86_64-unknown-linux-gnu
 PREFIX ?= /usr/local
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 .DEFAULT_GOAL := build
 .PHONY: setup setup-test build demo test test-long lint bench bench-peers install clean
 
