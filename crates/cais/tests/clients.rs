@@ -4,28 +4,35 @@ use cais_testkit::TestDaemon;
 
 use crate::daemon;
 
-/// Runs a line with both command lines and compares exit code, standard output and standard error.
-fn same(daemon: &TestDaemon, args: &[&str]) -> String {
-    let ours = daemon.client(crate::CAIS, args).output().unwrap();
-    let docker = daemon.client("docker", args).output().unwrap();
+/// Exit code, standard output and standard error of a line.
+fn run(daemon: &TestDaemon, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = daemon.client(program, args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (ours_error, docker_error) = (text(&ours.stderr), text(&docker.stderr));
-    assert_eq!(
-        ours.status.code(),
-        docker.status.code(),
-        "{args:?}: {ours_error} / {docker_error}"
-    );
-    assert_eq!(
-        text(&ours.stdout),
-        text(&docker.stdout),
-        "standard output of {args:?}"
-    );
-    assert_eq!(
-        ours_error.replace("cais", "docker"),
-        docker_error,
-        "standard error of {args:?}"
-    );
-    text(&ours.stdout)
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// Runs a line with both command lines and compares exit code, standard output and standard error. What tells how long ago
+/// something was may change from one moment to the next: then the line is run again.
+fn same(daemon: &TestDaemon, args: &[&str]) -> String {
+    loop {
+        let ours = run(daemon, crate::CAIS, args);
+        let docker = run(daemon, "docker", args);
+        if ours != run(daemon, crate::CAIS, args) {
+            continue;
+        }
+        let (code, output, error) = ours;
+        let error = error.replace("cais", "docker");
+        assert_eq!(
+            (code, &output, &error),
+            (docker.0, &docker.1, &docker.2),
+            "{args:?}"
+        );
+        return output;
+    }
 }
 
 #[test]
