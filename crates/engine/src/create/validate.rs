@@ -314,27 +314,27 @@ fn check_log(host: &HostConfig) -> Result<()> {
             log.r#type
         )));
     }
-    const KNOWN: [&str; 8] = [
-        "max-size",
-        "max-file",
-        "labels",
-        "labels-regex",
-        "env",
-        "env-regex",
-        "tag",
-        "compress",
-    ];
-    let modes = ["mode", "max-buffer-size"];
-    let odd = log
-        .config
-        .keys()
-        .find(|key| !KNOWN.contains(&key.as_str()) && !modes.contains(&key.as_str()));
-    match odd {
-        Some(key) if log.r#type != "none" => Err(Error::invalid(format!(
-            "unknown log opt '{key}' for json-file log driver"
-        ))),
-        _ => Ok(()),
+    if log.r#type == "none" {
+        return Ok(());
     }
+    for (key, value) in &log.config {
+        match (key.as_str(), value.as_str()) {
+            ("max-size" | "max-file" | "labels" | "env" | "tag", _)
+            | ("compress", "false")
+            | ("mode", "" | "blocking") => {}
+            ("compress" | "mode" | "max-buffer-size" | "labels-regex" | "env-regex", _) => {
+                return Err(Error::unsupported(format!(
+                    "log opt '{key}={value}' is not built yet"
+                )));
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown log opt '{key}' for json-file log driver"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_ports(ports: &PortMap) -> Result<()> {
