@@ -13,6 +13,8 @@ const UNBUILT: &[&str] = &[
     "compose",
     "config",
     "container commit",
+    "context export",
+    "context import",
     "image build",
     "image pull",
     "image push",
