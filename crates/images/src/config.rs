@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use cais_types::Digest;
+use cais_types::oci::Descriptor;
 use serde::{Deserialize, Serialize};
 
 /// An image configuration.
@@ -81,31 +82,6 @@ fn seconds(time: Option<&str>) -> i64 {
         .map_or(0, jiff::Timestamp::as_second)
 }
 
-/// OCI content-descriptor.md.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    #[serde(default)]
-    pub media_type: String,
-    pub digest: Digest,
-    pub size: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-}
-
-/// `platform` of a descriptor.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Platform {
-    #[serde(default)]
-    pub architecture: String,
-    #[serde(default)]
-    pub os: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
 /// An index or a manifest; which of them is told by what it has.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,12 +94,4 @@ pub struct ManifestOrIndex {
     pub config: Option<Descriptor>,
     #[serde(default)]
     pub layers: Option<Vec<Descriptor>>,
-}
-
-/// The media types of OCI.
-pub mod media_type {
-    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 }

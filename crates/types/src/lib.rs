@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod human;
 pub mod id;
+pub mod oci;
 pub mod reference;
 pub mod size;
 

@@ -1,17 +1,16 @@
 //! What images an archive describes: `manifest.json` of docker save, or `index.json` of an OCI layout.
 
+use cais_types::oci::{Descriptor, Platform, media_type};
 use cais_types::{Digest, Reference};
 use serde::Deserialize;
 
 use super::load::Contents;
-use crate::config::{Descriptor, ManifestOrIndex, media_type};
+use crate::config::ManifestOrIndex;
 use crate::error::ImageError;
 use crate::tarball::place::clean;
 
 /// Deepest nesting of indexes followed.
 const NESTING_MAX: usize = 4;
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The full name containerd gives an image in an index.
 pub const NAME: &str = "io.containerd.image.name";
 /// The tag, or with some writers the full name.
@@ -167,10 +166,8 @@ fn oci_plan(
 fn check_kind(descriptor: &Descriptor, document: &ManifestOrIndex) -> Result<(), ImageError> {
     let is_index = document.manifests.is_some();
     let both = is_index && (document.layers.is_some() || document.config.is_some());
-    let says_index = |media_type: &str| matches!(media_type, media_type::INDEX | DOCKER_LIST);
-    let known = |media_type: &str| {
-        says_index(media_type) || matches!(media_type, media_type::MANIFEST | DOCKER_MANIFEST)
-    };
+    let says_index = media_type::is_index;
+    let known = |media_type: &str| says_index(media_type) || media_type::is_manifest(media_type);
     let own = document.media_type.as_deref().filter(|one| !one.is_empty());
     let outer = Some(&*descriptor.media_type).filter(|one| known(one));
     let differs = |one: Option<&str>| one.is_some_and(|one| says_index(one) != is_index);
@@ -188,12 +185,7 @@ fn fits(descriptor: &Descriptor) -> bool {
     let Some(platform) = &descriptor.platform else {
         return true;
     };
-    let own = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    platform.os == "linux" && platform.architecture == own
+    Platform::host().fit(platform).is_some()
 }
 
 fn names(descriptor: &Descriptor) -> Result<Vec<Reference>, ImageError> {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use cais_types::oci::media_type;
 use cais_types::{Digest, Reference};
 use serde_json::{Value, json};
 
 use super::manifest::{NAME, REF_NAME};
-use crate::config::media_type;
 use crate::error::ImageError;
 use crate::model::Image;
 use crate::store::Store;
