@@ -3,12 +3,14 @@
 
 use std::any::Any;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use cais_types::oci::{Descriptor, Manifest};
 use cais_types::{Digest, Reference, Result};
 
-/// A layer that is unpacked and verified and has no name yet; dropped, it is deleted.
-pub type UnpackedLayer = Box<dyn Any + Send>;
+/// A layer that is unpacked and verified and has no name yet. Pulls at the same time that want the same layer share it: each
+/// gives it to [`PullStore::commit`], the first makes it visible, the others find it there. Dropped by the last, it is deleted.
+pub type UnpackedLayer = Arc<dyn Any + Send + Sync>;
 
 /// Everything of an image but its layers.
 pub struct PulledImage {
@@ -56,7 +58,8 @@ pub trait PullStore: Send + Sync {
         stream: &mut (dyn Read + Send),
     ) -> Result<UnpackedLayer>;
 
-    /// Makes the image visible, durably: all of it or nothing. `unpacked` holds the layers that the store did not have.
+    /// Makes the image visible, durably: all of it or nothing. `unpacked` holds the layers that the store did not have, by diff
+    /// id, each once; one that another pull has committed in the meantime is taken from the store.
     ///
     /// # Errors
     /// Those of the disk and the database; a layer that is neither in `unpacked` nor in the store.
