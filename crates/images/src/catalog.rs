@@ -130,8 +130,8 @@ impl Store {
         let image = self.resolve(image)?;
         let tagged = jiff::Timestamp::now().to_string();
         let record = ImageRecord {
-            parent: image.parent,
             tagged: Some(tagged.clone()),
+            ..image.record()
         };
         self.db.transaction(Durability::Process, |changes| {
             changes.put(REFERENCES, &name.to_string(), &image.id)?;

@@ -13,6 +13,9 @@ pub enum ImageError {
     /// The name to be removed is not there.
     #[error("reference does not exist")]
     NoSuchReference,
+    /// No image of that name to be pushed.
+    #[error("{0}")]
+    NoSuchTag(String),
     /// An id prefix that several images share, a bad name, a bad `--change`.
     #[error("{0}")]
     Invalid(String),
@@ -46,6 +49,12 @@ pub enum ImageError {
         /// The digest found.
         have: String,
     },
+    /// The stream of a layer is not what its descriptor says.
+    #[error("filesystem layer verification failed for digest {0}")]
+    Layer(String),
+    /// A layer's tar stream is not the one that the configuration names.
+    #[error("layers from manifest don't match image configuration")]
+    RootFs,
     /// The database failed.
     #[error("state database: {0}")]
     State(#[from] cais_state::StateError),
@@ -123,7 +132,9 @@ impl ImageError {
     /// The class that crosses rooms.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NoSuchImage(_) | Self::NoSuchReference => ErrorClass::NotFound,
+            Self::NoSuchImage(_) | Self::NoSuchReference | Self::NoSuchTag(_) => {
+                ErrorClass::NotFound
+            }
             Self::Invalid(_) => ErrorClass::Invalid,
             Self::Conflict(_) => ErrorClass::Conflict,
             Self::Archive(_) => ErrorClass::Invalid,
@@ -131,6 +142,8 @@ impl ImageError {
             Self::Tar(_)
             | Self::Io { .. }
             | Self::Verification { .. }
+            | Self::Layer(_)
+            | Self::RootFs
             | Self::State(_)
             | Self::Damaged(..) => ErrorClass::Internal,
         }

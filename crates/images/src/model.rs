@@ -12,6 +12,8 @@ pub const IMAGES: &str = "image";
 pub const REFERENCES: &str = "reference";
 /// Table of [`LayerRecord`]s by the hex digits of the chain id.
 pub const LAYERS: &str = "layer";
+/// Table of the compressed forms of a layer by the hex digits of its diff id.
+pub const FORMS: &str = "layer-form";
 
 /// What is stored of an image beside its configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +24,16 @@ pub struct ImageRecord {
     /// When a name was last given, RFC 3339.
     #[serde(default)]
     pub tagged: Option<String>,
+    /// The manifest it came with.
+    #[serde(default)]
+    pub manifest: Option<KeptManifest>,
+}
+
+/// A manifest that is kept as it came, in `blobs/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptManifest {
+    pub digest: Digest,
+    pub media_type: String,
 }
 
 /// What is stored of a layer.
@@ -38,6 +50,9 @@ pub struct LayerRecord {
     /// Digest of the stream it came in, when that was compressed.
     #[serde(default)]
     pub blob: Option<Digest>,
+    /// Found not to be what its name says; the next pull or load that brings it replaces it.
+    #[serde(default)]
+    pub damaged: bool,
 }
 
 /// An image.
@@ -59,9 +74,20 @@ pub struct Image {
     pub chain: Vec<Digest>,
     /// When a name was last given, RFC 3339.
     pub tagged: Option<String>,
+    /// The manifest it came with.
+    pub manifest: Option<KeptManifest>,
 }
 
 impl Image {
+    /// What is stored of it beside its configuration.
+    pub(crate) fn record(&self) -> ImageRecord {
+        ImageRecord {
+            parent: self.parent,
+            tagged: self.tagged.clone(),
+            manifest: self.manifest.clone(),
+        }
+    }
+
     /// The chain id of all layers together; none for an image without layers.
     pub fn top(&self) -> Option<Digest> {
         self.chain.last().copied()
@@ -126,6 +152,29 @@ impl Model {
             next = self.layers.get(&id).and_then(|layer| layer.parent);
         }
         chain
+    }
+
+    /// Keeps the layers from `top` down; answers the number of the pin.
+    pub fn add_pin(&mut self, top: Digest) -> u64 {
+        let number = self.pins.keys().max().map_or(0, |last| last + 1);
+        self.pins.insert(number, top);
+        number
+    }
+
+    /// Removes layers and answers the diff ids that no layer has any more.
+    pub fn remove_layers(&mut self, chains: &[Digest]) -> Vec<Digest> {
+        let removed: Vec<_> = chains
+            .iter()
+            .filter_map(|chain| self.layers.remove(chain))
+            .map(|layer| layer.diff)
+            .collect();
+        let gone = |diff: &Digest| self.layers.values().all(|layer| layer.diff != *diff);
+        removed.into_iter().filter(gone).collect()
+    }
+
+    /// Whether a layer is there and not known to be damaged.
+    pub fn is_whole(&self, chain: &Digest) -> bool {
+        self.layers.get(chain).is_some_and(|layer| !layer.damaged)
     }
 
     /// Layers from `top` down that no image, no container and no other layer stands on, once image `without` is gone.

@@ -1,6 +1,7 @@
 //! Read/write layers of containers: `containers/<id>/{upper, work}` on top of an image, and `lower`, a link that says
 //! which layers they stand on so that these outlive the image's own record.
 
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -12,8 +13,7 @@ use rustix::io::Errno;
 use crate::error::ImageError;
 use crate::layers::changes::{Change, changes};
 use crate::layers::{DIFF, TEMPORARY, delete, init, mount, open_directory};
-use crate::model::LAYERS;
-use crate::store::{Store, make_directory};
+use crate::store::{Store, delete_layers, make_directory};
 
 /// Stands for the chain id of an image without layers.
 pub(crate) const NO_LAYERS: &str = "none";
@@ -49,17 +49,24 @@ fn layer_name(chain: Option<&Digest>) -> String {
 }
 
 /// Layers that are being read, see [`Store::pin`].
-pub(crate) struct Pin<'a> {
-    store: &'a Store,
+pub struct Pin<S: Deref<Target = Store>> {
+    store: S,
     number: u64,
 }
 
-impl Drop for Pin<'_> {
+impl<S: Deref<Target = Store>> Drop for Pin<S> {
     fn drop(&mut self) {
         let top = self.store.write().pins.remove(&self.number);
         if let Err(error) = self.store.collect(top) {
             tracing::warn!(%error, "layers that nothing stands on could not be deleted");
         }
+    }
+}
+
+impl<S: Deref<Target = Store>> Pin<S> {
+    /// Ends the pin of this number of `Model::add_pin` when it is dropped.
+    pub(crate) fn new(store: S, number: u64) -> Self {
+        Self { store, number }
     }
 }
 
@@ -224,14 +231,8 @@ impl Store {
     }
 
     /// Keeps the layers from `top` down until the pin is dropped.
-    pub(crate) fn pin(&self, top: Digest) -> Pin<'_> {
-        let mut model = self.write();
-        let number = model.pins.keys().max().map_or(0, |last| last + 1);
-        model.pins.insert(number, top);
-        Pin {
-            store: self,
-            number,
-        }
+    pub(crate) fn pin(&self, top: Digest) -> Pin<&Self> {
+        Pin::new(self, self.write().add_pin(top))
     }
 
     fn container_path(&self, container: &ContainerId) -> PathBuf {
@@ -316,23 +317,18 @@ impl Store {
             return Ok(());
         }
         let _changing = self.changing();
-        let orphans = {
+        let (orphans, unknown) = {
             let mut model = self.write();
             let orphans = model.orphans(top, None);
-            for layer in &orphans {
-                model.layers.remove(layer);
-            }
-            orphans
+            let unknown = model.remove_layers(&orphans);
+            (orphans, unknown)
         };
         if orphans.is_empty() {
             return Ok(());
         }
         self.db
             .transaction_with_reserve(cais_state::Durability::Process, |changes| {
-                for layer in &orphans {
-                    changes.delete(LAYERS, &layer.hex())?;
-                }
-                Ok(())
+                delete_layers(changes, &orphans, &unknown)
             })?;
         self.forget_layers(&orphans)
     }

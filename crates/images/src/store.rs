@@ -1,12 +1,12 @@
 //! The image store: opening it, committing images, and the state its other files work on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use cais_state::{Db, Durability};
+use cais_state::{Changes, Db, Durability, StateError};
 use cais_types::{ContainerId, Digest, Reference};
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -16,8 +16,11 @@ use crate::content::Content;
 use crate::error::ImageError;
 use crate::layers::unpack::{Limits, UnpackedLayer, unpack};
 use crate::layers::{DIFF, LayerDirectory, TEMPORARY, chain_id, open_directory};
-use crate::model::{IMAGES, Image, ImageRecord, LAYERS, LayerRecord, Model, REFERENCES};
+use crate::model::{
+    FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES,
+};
 use crate::tarball::export::sorted_names;
+use crate::transfer::SeenForm;
 
 /// All images, their layers, and the read/write layers of containers on them. Calls block; share it behind an `Arc`.
 pub struct Store {
@@ -36,18 +39,25 @@ pub struct Store {
 }
 
 /// An image about to be committed.
+#[derive(Default)]
 pub(crate) struct NewImage {
     pub config: Vec<u8>,
     /// The layers of `rootfs.diff_ids` that were unpacked for it, by diff id.
-    pub layers: HashMap<Digest, UnpackedLayer>,
+    pub layers: HashMap<Digest, Arc<UnpackedLayer>>,
     pub parent: Option<Digest>,
     pub references: Vec<Reference>,
+    /// The manifest it came with, and its media type.
+    pub manifest: Option<(Vec<u8>, String)>,
+    /// Compressed forms of its layers that were seen, and the repository that has them.
+    pub forms: Vec<SeenForm>,
 }
 
 /// A committed image, and which images lost a name to it.
 pub(crate) struct Committed {
     pub image: Arc<Image>,
     pub renamed: Vec<(Reference, Digest)>,
+    /// Whether the image was there, whole and with these names.
+    pub unchanged: bool,
 }
 
 impl Store {
@@ -169,7 +179,7 @@ impl Store {
 
     /// Deletes layers that nothing stands on and blobs that no image names.
     fn sweep(&self, model: &mut Model) -> Result<(), ImageError> {
-        let mut used = std::collections::HashSet::new();
+        let mut used = HashSet::new();
         let tops = model.images.values().filter_map(|image| image.top());
         for top in tops.chain(model.containers.values().copied().flatten()) {
             used.extend(model.chain_down(Some(top)));
@@ -185,14 +195,25 @@ impl Store {
                 self.layers.remove(&name)?;
             }
         }
-        self.content
-            .sweep(|name| digest_of(name).is_ok_and(|id| model.images.contains_key(&id)))
+        let images = model.images.values();
+        let manifests: HashSet<_> = images
+            .filter_map(|image| image.manifest.as_ref())
+            .map(|manifest| manifest.digest)
+            .collect();
+        self.content.sweep(|name| {
+            digest_of(name)
+                .is_ok_and(|id| model.images.contains_key(&id) || manifests.contains(&id))
+        })
     }
 
     /// Makes an image and its layers visible, durably: all of it or nothing.
     pub(crate) fn commit(&self, new: NewImage) -> Result<Committed, ImageError> {
         let config = parse_config(&new.config)?;
         let diffs = config.rootfs.diff_ids.clone().unwrap_or_default();
+        if !new.layers.is_empty() {
+            // The bulk of the data, before anybody has to wait for us.
+            self.layers.sync()?;
+        }
         let _changing = self.changing();
         let mut placed = Placed {
             store: self,
@@ -200,24 +221,36 @@ impl Store {
         };
         self.place(&diffs, new.layers, &mut placed)?;
         let id = self.content.put(&new.config)?;
+        let manifest = new.manifest.map(|(bytes, media_type)| {
+            let digest = self.content.put(&bytes)?;
+            Ok::<_, ImageError>(KeptManifest { digest, media_type })
+        });
+        let manifest = manifest.transpose()?;
         let existing = self.read().images.get(&id).cloned();
-        if !placed.layers.is_empty() || existing.is_none() {
-            self.layers.sync()?;
-        }
-        let mut record = ImageRecord {
-            parent: new.parent,
-            tagged: None,
-        };
-        if let Some(existing) = &existing {
-            record.parent = existing.parent.or(record.parent);
-            record.tagged = existing.tagged.clone();
-        }
-        if !new.references.is_empty() {
+        let record = existing.as_ref().map(|image| image.record());
+        let mut record = record.unwrap_or_default();
+        record.parent = record.parent.or(new.parent);
+        let replaced_manifest = record
+            .manifest
+            .take_if(|old| manifest.as_ref().is_some_and(|new| new != old));
+        record.manifest = manifest.or(record.manifest);
+        let unchanged = existing.is_some()
+            && placed.layers.is_empty()
+            && replaced_manifest.is_none()
+            && self.has_names(&new.references, &id);
+        if !new.references.is_empty() && !unchanged {
             record.tagged = Some(jiff::Timestamp::now().to_string());
         }
+        let forms = self.with_forms(&new.forms)?;
+        if !placed.layers.is_empty() || existing.is_none() || replaced_manifest.is_some() {
+            self.layers.sync()?;
+        }
         self.db.transaction(Durability::Power, |changes| {
-            for (chain, layer) in &placed.layers {
-                changes.put(LAYERS, &chain.hex(), layer)?;
+            for placed in &placed.layers {
+                changes.put(LAYERS, &placed.chain.hex(), &placed.record)?;
+            }
+            for (diff, forms) in &forms {
+                changes.put(FORMS, &diff.hex(), forms)?;
             }
             changes.put(IMAGES, &id.hex(), &record)?;
             for reference in &new.references {
@@ -225,8 +258,14 @@ impl Store {
             }
             Ok(())
         })?;
+        if let Some(old) = replaced_manifest {
+            self.content.remove(&old.digest)?;
+        }
         let mut model = self.write();
-        model.layers.extend(std::mem::take(&mut placed.layers));
+        let layers = std::mem::take(&mut placed.layers).into_iter();
+        model
+            .layers
+            .extend(layers.map(|placed| (placed.chain, placed.record)));
         let image = Arc::new(describe(&model, id, &config, record)?);
         model.images.insert(id, image.clone());
         let mut renamed = Vec::new();
@@ -234,46 +273,84 @@ impl Store {
             let before = model.references.insert(reference.clone(), id);
             renamed.extend(before.filter(|old| *old != id).map(|old| (reference, old)));
         }
-        Ok(Committed { image, renamed })
+        Ok(Committed {
+            image,
+            renamed,
+            unchanged,
+        })
+    }
+
+    fn has_names(&self, names: &[Reference], id: &Digest) -> bool {
+        let model = self.read();
+        names
+            .iter()
+            .all(|name| model.references.get(name) == Some(id))
     }
 
     /// Gives layers their names, from what was unpacked or from the same layer in another place.
     fn place(
         &self,
         diffs: &[Digest],
-        mut unpacked: HashMap<Digest, UnpackedLayer>,
+        unpacked: HashMap<Digest, Arc<UnpackedLayer>>,
         placed: &mut Placed<'_>,
     ) -> Result<(), ImageError> {
         let mut parent = None;
         for diff in diffs {
             let chain = chain_id(parent.as_ref(), diff);
-            let known = self.read().layers.contains_key(&chain)
-                || placed.layers.iter().any(|(other, _)| *other == chain);
-            if !known {
-                let layer = match unpacked.remove(diff) {
-                    Some(layer) => layer,
-                    None => self.copy_layer(diff, placed)?,
+            let whole = self.read().is_whole(&chain)
+                || placed.layers.iter().any(|other| other.chain == chain);
+            if !whole {
+                let fresh = !self.read().layers.contains_key(&chain);
+                let give = |layer: &UnpackedLayer| match fresh {
+                    true => layer.publish(&chain.hex()),
+                    false => self.replace_layer(&chain, layer),
                 };
+                let mut layer = unpacked.get(diff).cloned();
+                let given = layer.as_deref().map(give).transpose()?;
+                if given != Some(true) {
+                    let copy = self.copy_layer(diff, placed)?;
+                    give(&copy)?;
+                    layer = Some(Arc::new(copy));
+                }
+                let Some(layer) = layer else { continue };
                 let record = LayerRecord {
                     diff: *diff,
                     parent,
                     size: layer.size,
                     tar_size: layer.tar_size,
                     blob: Some(layer.blob).filter(|blob| blob != diff),
+                    damaged: false,
                 };
-                layer.publish(&chain.hex())?;
-                placed.layers.push((chain, record));
+                placed.layers.push(PlacedLayer {
+                    chain,
+                    record,
+                    fresh,
+                });
             }
             parent = Some(chain);
         }
         Ok(())
     }
 
+    /// Puts a layer in the place of a damaged one. Containers that run on the old one keep its files until the next start.
+    fn replace_layer(&self, chain: &Digest, layer: &UnpackedLayer) -> Result<bool, ImageError> {
+        let model = self.read();
+        let tops = model.containers.values().copied();
+        let in_use = tops
+            .flatten()
+            .any(|top| model.chain_down(Some(top)).contains(chain));
+        drop(model);
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        prepared.remove(&Some(*chain));
+        layer.replace(&chain.hex(), in_use)
+    }
+
     /// Unpacks a layer again that the store has on top of other layers.
     fn copy_layer(&self, diff: &Digest, placed: &Placed<'_>) -> Result<UnpackedLayer, ImageError> {
         let model = self.read();
         let stored = model.layers.iter().map(|(chain, layer)| (*chain, layer));
-        let fresh = placed.layers.iter().map(|(chain, layer)| (*chain, layer));
+        let stored = stored.filter(|(_, layer)| !layer.damaged);
+        let fresh = placed.layers.iter().map(|one| (one.chain, &one.record));
         let source = stored.chain(fresh).find(|(_, layer)| layer.diff == *diff);
         let Some((source, _)) = source else {
             return Err(ImageError::Archive(format!("layer {diff} is missing")));
@@ -296,25 +373,23 @@ impl Store {
     /// [`Store::changing`].
     pub(crate) fn delete_image(&self, image: &Image) -> Result<Vec<Digest>, ImageError> {
         // Out of memory first and in one step: no container can be made on it from here on.
-        let orphans = {
+        let (orphans, unknown) = {
             let mut model = self.write();
             let orphans = model.orphans(image.top(), Some(&image.id));
             model.images.remove(&image.id);
-            for layer in &orphans {
-                model.layers.remove(layer);
-            }
-            orphans
+            let unknown = model.remove_layers(&orphans);
+            (orphans, unknown)
         };
         self.db
             .transaction_with_reserve(Durability::Process, |changes| {
                 changes.delete(IMAGES, &image.id.hex())?;
-                for layer in &orphans {
-                    changes.delete(LAYERS, &layer.hex())?;
-                }
-                Ok(())
+                delete_layers(changes, &orphans, &unknown)
             })?;
         self.forget_layers(&orphans)?;
         self.content.remove(&image.id)?;
+        if let Some(manifest) = &image.manifest {
+            self.content.remove(&manifest.digest)?;
+        }
         Ok(orphans)
     }
 
@@ -330,15 +405,37 @@ impl Store {
     }
 }
 
+/// Deletes the records of layers, and what is known of the compressed forms of `diffs`.
+pub(crate) fn delete_layers(
+    changes: &Changes<'_>,
+    chains: &[Digest],
+    diffs: &[Digest],
+) -> Result<(), StateError> {
+    for chain in chains {
+        changes.delete(LAYERS, &chain.hex())?;
+    }
+    for diff in diffs {
+        changes.delete(FORMS, &diff.hex())?;
+    }
+    Ok(())
+}
+
 /// Layers that have their name and no record yet; dropped before that, they go again.
 struct Placed<'a> {
     store: &'a Store,
-    layers: Vec<(Digest, LayerRecord)>,
+    layers: Vec<PlacedLayer>,
+}
+
+struct PlacedLayer {
+    chain: Digest,
+    record: LayerRecord,
+    /// Whether there was no record of it before; a layer that took the place of a damaged one stays in any case.
+    fresh: bool,
 }
 
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
-        for (chain, _) in &self.layers {
+        for PlacedLayer { chain, .. } in self.layers.iter().filter(|one| one.fresh) {
             if let Err(error) = self.store.layers.remove(&chain.hex()) {
                 tracing::warn!(%error, %chain, "a layer without an image could not be deleted");
             }
@@ -387,6 +484,7 @@ fn describe(
         diffs,
         chain,
         tagged: record.tagged,
+        manifest: record.manifest,
     })
 }
 

@@ -8,3 +8,4 @@ mod hostile;
 mod kit;
 mod naming;
 mod snapshots;
+mod transfer;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use cais_types::{Digest, Reference};
 use serde_json::{Map, Value, json};
@@ -61,9 +62,10 @@ impl Store {
         let references = request.reference.iter().cloned();
         let committed = self.commit(NewImage {
             config: document.to_string().into_bytes(),
-            layers: HashMap::from([(layer.diff, layer)]),
+            layers: HashMap::from([(layer.diff, Arc::new(layer))]),
             parent: None,
             references: references.map(Reference::with_default_tag).collect(),
+            ..NewImage::default()
         })?;
         Ok(committed.image.id)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
 
 use cais_types::{Digest, Reference};
 
@@ -145,7 +146,8 @@ impl Store {
             .ok()?;
         let model = self.read();
         let mut layers = model.layers.values();
-        let known = layers.find(|layer| layer.diff == name || layer.blob == Some(name));
+        let known =
+            layers.find(|layer| !layer.damaged && (layer.diff == name || layer.blob == Some(name)));
         known.map(|layer| layer.diff)
     }
 
@@ -175,13 +177,14 @@ impl Store {
                     have: have.to_string(),
                 });
             }
-            layers.extend(layer.map(|layer| (have, layer)));
+            layers.extend(layer.map(|layer| (have, Arc::new(layer))));
         }
         let committed = self.commit(NewImage {
             config,
             layers,
             parent: None,
             references: plan.references.clone(),
+            ..NewImage::default()
         })?;
         for (reference, old) in &committed.renamed {
             progress(LoadEvent::Message(format!(

@@ -98,6 +98,14 @@ impl LayerDirectory {
         .map_err(|errno| ImageError::io("rename", self.path(temporary), errno))
     }
 
+    /// Lets a finished layer and the one of that name take each other's place.
+    pub fn exchange(&self, temporary: &str, name: &str) -> Result<(), ImageError> {
+        let directory = self.directory.as_fd();
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(directory, temporary, directory, name, flags)
+            .map_err(|errno| ImageError::io("rename", self.path(temporary), errno))
+    }
+
     /// Removes a layer: invisible at once, then deleted.
     pub fn remove(&self, name: &str) -> Result<(), ImageError> {
         let temporary = self.temporary();

@@ -44,7 +44,8 @@ impl Default for Limits {
 /// A layer that is unpacked and has no name yet; dropped, it is deleted.
 pub struct UnpackedLayer {
     layers: Arc<LayerDirectory>,
-    temporary: Option<String>,
+    /// Its name as long as nobody has taken it.
+    temporary: Mutex<Option<String>>,
     /// Digest of the plain tar stream.
     pub diff: Digest,
     /// Bytes of the plain tar stream.
@@ -53,22 +54,44 @@ pub struct UnpackedLayer {
     pub size: u64,
     /// Digest of the stream as it came.
     pub blob: Digest,
+    /// Bytes of the stream as it came.
+    pub blob_size: u64,
 }
 
 impl UnpackedLayer {
-    /// Makes the layer visible under its final name.
-    pub fn publish(mut self, name: &str) -> Result<(), ImageError> {
-        if let Some(temporary) = &self.temporary {
+    /// Makes the layer visible under its final name; answers whether it was still there to be taken.
+    pub fn publish(&self, name: &str) -> Result<bool, ImageError> {
+        let mut temporary = self.temporary();
+        if let Some(temporary) = &*temporary {
             self.layers.publish(temporary, name)?;
         }
-        self.temporary = None;
-        Ok(())
+        Ok(temporary.take().is_some())
+    }
+
+    /// As [`UnpackedLayer::publish`], in the place of another layer in one step; `keep` leaves the files of that one until the
+    /// next start.
+    pub fn replace(&self, name: &str, keep: bool) -> Result<bool, ImageError> {
+        let mut temporary = self.temporary();
+        if let Some(temporary) = &*temporary {
+            self.layers.exchange(temporary, name)?;
+        }
+        let old = temporary.take();
+        let taken = old.is_some();
+        discard(&self.layers, old.filter(|_| !keep));
+        Ok(taken)
+    }
+
+    fn temporary(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.temporary
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for UnpackedLayer {
     fn drop(&mut self) {
-        discard(&self.layers, self.temporary.take());
+        let temporary = self.temporary().take();
+        discard(&self.layers, temporary);
     }
 }
 
@@ -91,6 +114,7 @@ struct Produced {
     /// Known here when the stream is plain; else the writer hashes.
     diff: Option<Digest>,
     blob: Option<Digest>,
+    blob_size: u64,
     tar_size: u64,
 }
 
@@ -179,10 +203,11 @@ impl Unpacking {
         let diff = diff.ok_or(TarError::UnexpectedEof)?;
         Ok(UnpackedLayer {
             layers: self.layers.clone(),
-            temporary: self.temporary.take(),
+            temporary: Mutex::new(self.temporary.take()),
             diff,
             tar_size: produced.tar_size,
             size: written.totals.bytes,
+            blob_size: produced.blob_size,
             blob: produced.blob.unwrap_or(diff),
         })
     }
@@ -259,6 +284,7 @@ fn produce(
     Ok(Produced {
         diff: hash.map(finish),
         blob: counts.hash.take().map(finish),
+        blob_size: counts.bytes,
         tar_size,
     })
 }
