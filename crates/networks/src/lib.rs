@@ -3,6 +3,7 @@
 
 mod bridge;
 mod config;
+pub mod dns;
 mod error;
 pub mod files;
 pub mod firewall;

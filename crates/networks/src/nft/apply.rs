@@ -40,6 +40,14 @@ pub fn replace(socket: &Socket, rules: &RuleSet) -> Result<(), NetlinkError> {
     commit(socket, batch)
 }
 
+/// Brings the rule set of a table that is not there yet into the kernel: faster than [`replace`], because nothing goes.
+pub fn create(socket: &Socket, rules: &RuleSet) -> Result<(), NetlinkError> {
+    let mut batch = Messages::new();
+    encode::begin(&mut batch);
+    encode::rule_set(&mut batch, rules);
+    commit(socket, batch)
+}
+
 /// Makes changes to the sets of a table.
 pub fn apply(
     socket: &Socket,

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::ruleset::{
     Atom, Chain, DataType, Element, Family, Field, Hook, HookKind, HookPoint, Outcome, RuleSet,
-    Set, SetValue, Statement, Verdict,
+    Set, SetValue, Side, Statement, Verdict,
 };
 
 impl Display for Family {
@@ -58,6 +58,15 @@ impl Display for Atom {
             Self::Port(port) => write!(f, "{port}"),
             Self::Interface(name) => write!(f, "\"{name}\""),
         }
+    }
+}
+
+impl Display for Side {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "sport",
+            Self::Destination => "dport",
+        })
     }
 }
 
@@ -236,6 +245,16 @@ fn print_statement(line: &mut String, family: Family, statement: &Statement) -> 
             )
         }
         Statement::Masquerade => line.write_str("masquerade"),
+        Statement::Port {
+            protocol,
+            side,
+            port,
+        } => write!(line, "{} {side} {port}", Atom::Protocol(*protocol)),
+        Statement::SetPort {
+            protocol,
+            side,
+            port,
+        } => write!(line, "{} {side} set {port}", Atom::Protocol(*protocol)),
         Statement::Counter => line.write_str("counter"),
         Statement::Verdict(verdict) => write!(line, "{verdict}"),
     }

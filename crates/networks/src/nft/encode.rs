@@ -357,6 +357,21 @@ fn add_statement(list: &mut Messages, family: Family, statement: &Statement) {
             expr::destination(list, family);
         }
         Statement::Masquerade => expr::masquerade(list),
+        Statement::Port {
+            protocol,
+            side,
+            port,
+        } => {
+            expr::load(list, family, Field::Protocol, 0);
+            expr::compare(list, false, &[*protocol]);
+            expr::load_port(list, *side);
+            expr::compare(list, false, &port.to_be_bytes());
+        }
+        Statement::SetPort {
+            protocol,
+            side,
+            port,
+        } => expr::set_port(list, *protocol, *side, *port),
         Statement::Counter => expr::counter(list),
         Statement::Verdict(verdict) => expr::verdict(list, verdict),
     }

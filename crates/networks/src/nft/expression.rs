@@ -2,7 +2,7 @@
 
 use crate::netlink::Messages;
 
-use super::ruleset::{Family, Field, Verdict};
+use super::ruleset::{Family, Field, Side, Verdict};
 
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
@@ -25,6 +25,8 @@ const CT_STATUS: u32 = 2;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_F_DADDR: u32 = 2;
 const NAT_DNAT: u32 = 1;
+const CHECKSUM_INET: u32 = 1;
+const UDP: u8 = 17;
 
 /// The register that takes verdicts.
 const VERDICT: u32 = 0;
@@ -76,6 +78,36 @@ fn payload(rule: &mut Messages, (base, offset, length): (u32, u32, u32), registe
             .put_be32(4, length);
     });
     length.div_ceil(4)
+}
+
+/// Where the ports are in the headers of TCP, UDP and SCTP.
+fn offset(side: Side) -> u32 {
+    match side {
+        Side::Source => 0,
+        Side::Destination => 2,
+    }
+}
+
+/// Loads a port into the first register.
+pub fn load_port(rule: &mut Messages, side: Side) {
+    payload(rule, (PAYLOAD_TRANSPORT, offset(side), 2), FIRST);
+}
+
+/// Overwrites a port of a TCP or UDP header and corrects its checksum.
+pub fn set_port(rule: &mut Messages, protocol: u8, side: Side, port: u16) {
+    let checksum = if protocol == UDP { 6 } else { 16 };
+    expression(rule, "immediate", |data| {
+        data.put_be32(1, FIRST);
+        value(data, 2, &port.to_be_bytes());
+    });
+    expression(rule, "payload", |data| {
+        data.put_be32(2, PAYLOAD_TRANSPORT)
+            .put_be32(3, offset(side))
+            .put_be32(4, 2)
+            .put_be32(5, FIRST)
+            .put_be32(6, CHECKSUM_INET)
+            .put_be32(7, checksum);
+    });
 }
 
 /// Compares the first register.

@@ -7,8 +7,8 @@ mod encode;
 mod expression;
 pub mod ruleset;
 
-pub use apply::{Change, apply, delete_table, dropping_forward_chains, has_table, replace};
+pub use apply::{Change, apply, create, delete_table, dropping_forward_chains, has_table, replace};
 pub use ruleset::{
     Atom, Chain, DataType, Element, Family, Field, Hook, HookKind, HookPoint, Outcome, RuleSet,
-    Set, SetValue, Statement, Verdict, rule,
+    Set, SetValue, Side, Statement, Verdict, rule,
 };

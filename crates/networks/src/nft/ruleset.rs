@@ -180,6 +180,15 @@ pub enum Field {
     DestinationPort,
 }
 
+/// One of the two ports of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
 /// One part of a rule. Matches that fail end the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
@@ -232,6 +241,24 @@ pub enum Statement {
     },
     /// Source translated to the address of the interface it leaves by.
     Masquerade,
+    /// The packet is of this transport protocol, and from or to this port.
+    Port {
+        /// Transport protocol number.
+        protocol: u8,
+        /// Which of its ports.
+        side: Side,
+        /// The port.
+        port: u16,
+    },
+    /// A port is overwritten, without connection tracking. Comes behind a [`Statement::Port`] of the protocol.
+    SetPort {
+        /// Transport protocol number: TCP or UDP.
+        protocol: u8,
+        /// Which of its ports.
+        side: Side,
+        /// The new port.
+        port: u16,
+    },
     /// Packets and bytes are counted.
     Counter,
     /// The end of the rule.
