@@ -6,7 +6,7 @@ use cais_networks::nft::{self, Family};
 use crate::host::{on_host, output, request};
 
 /// What differs between our listing and that of `nft`: names of priorities, counters.
-fn normal(text: &str) -> Vec<String> {
+pub fn normal(text: &str) -> Vec<String> {
     let text = text
         .replace("priority raw", "priority -300")
         .replace("priority dstnat", "priority -100")

@@ -79,6 +79,13 @@ fn spawn_space() -> OwnedFd {
     maker.join().unwrap()
 }
 
+/// A namespace like that of a container without networks.
+pub fn space_with_loopback() -> OwnedFd {
+    let space = spawn_space();
+    inside(&space, || netns::bring_up_loopback().unwrap());
+    space
+}
+
 /// Runs in another namespace.
 pub fn inside<T: Send>(space: &OwnedFd, body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {

@@ -155,7 +155,8 @@ fn reversed(name: &str) -> Option<IpAddr> {
     let mut value = 0_u128;
     let mut count = 0;
     for digit in digits.rsplit('.') {
-        value = value << 4 | u128::from(u8::from_str_radix(digit, 16).ok().filter(|one| *one < 16)?);
+        value =
+            value << 4 | u128::from(u8::from_str_radix(digit, 16).ok().filter(|one| *one < 16)?);
         count += 1;
     }
     (count == 32).then(|| Ipv6Addr::from(value).into())

@@ -94,7 +94,10 @@ impl Directory {
         let found = sort(&member.addresses);
         for name in &member.names {
             let holders = zone.names.entry(name.to_ascii_lowercase()).or_default();
-            if !holders.iter().any(|(holder, _)| *holder == member.container) {
+            if !holders
+                .iter()
+                .any(|(holder, _)| *holder == member.container)
+            {
                 holders.push((member.container, found.clone()));
             }
         }
@@ -233,14 +236,21 @@ mod tests {
     #[test]
     fn names_are_seen_through_shared_networks_only() {
         let mut directory = Directory::default();
-        directory.join(network(1), "front", &member(1, &["web", "www"], &["10.1.0.2"]));
+        directory.join(
+            network(1),
+            "front",
+            &member(1, &["web", "www"], &["10.1.0.2"]),
+        );
         directory.join(network(1), "front", &member(2, &["app"], &["10.1.0.3"]));
         directory.join(network(2), "back.end", &member(2, &["app"], &["10.2.0.3"]));
         directory.join(network(2), "back.end", &member(3, &["db"], &["10.2.0.4"]));
         assert_eq!(v4(&directory, 1, "WWW."), Some(vec!["10.1.0.2".into()]));
         assert_eq!(v4(&directory, 1, "db"), None);
         assert_eq!(v4(&directory, 2, "db"), Some(vec!["10.2.0.4".into()]));
-        assert_eq!(v4(&directory, 2, "db.back.end"), Some(vec!["10.2.0.4".into()]));
+        assert_eq!(
+            v4(&directory, 2, "db.back.end"),
+            Some(vec!["10.2.0.4".into()])
+        );
         assert_eq!(v4(&directory, 1, "db.back.end"), None);
         assert_eq!(v4(&directory, 2, "db.front"), None);
         let address = "10.2.0.4".parse().unwrap();
@@ -263,10 +273,17 @@ mod tests {
         for number in 1..=3 {
             let address = format!("10.1.0.{number}");
             let name = format!("app-{number}");
-            directory.join(network(1), "n", &member(number, &[&name, "app"], &[&address]));
+            directory.join(
+                network(1),
+                "n",
+                &member(number, &[&name, "app"], &[&address]),
+            );
         }
         assert_eq!(v4(&directory, 1, "app").unwrap().len(), 3);
-        directory.link(container(1), &[("other".to_owned(), "app-2".to_owned())].into());
+        directory.link(
+            container(1),
+            &[("other".to_owned(), "app-2".to_owned())].into(),
+        );
         assert_eq!(v4(&directory, 1, "other"), Some(vec!["10.1.0.2".into()]));
         assert_eq!(v4(&directory, 3, "other"), None);
     }

@@ -207,10 +207,13 @@ impl Forward {
 
     /// What a resolver said that will not answer, or nothing.
     fn refusal(&self) -> Decision {
-        let said = self.attempts.iter().find_map(|attempt| match &attempt.verdict {
-            Some(Verdict::Failed(said)) => said.as_ref(),
-            _ => None,
-        });
+        let said = self
+            .attempts
+            .iter()
+            .find_map(|attempt| match &attempt.verdict {
+                Some(Verdict::Failed(said)) => said.as_ref(),
+                _ => None,
+            });
         said.map_or(Decision::Fail, |said| Decision::Answer(self.finish(said)))
     }
 

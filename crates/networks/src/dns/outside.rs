@@ -21,12 +21,18 @@ pub fn open(
     by_stream: bool,
     (container, host): (BorrowedFd<'_>, BorrowedFd<'_>),
 ) -> io::Result<Vec<io::Result<Way>>> {
-    let from = |place| upstreams.iter().map(move |one| (one.place == place).then_some(one));
+    let from = |place| {
+        upstreams
+            .iter()
+            .map(move |one| (one.place == place).then_some(one))
+    };
     let mut ways: Vec<Option<io::Result<Way>>> = upstreams.iter().map(|_| None).collect();
     if from(Place::Container).flatten().next().is_some() && netns::enter(container).is_ok() {
         for (way, upstream) in ways.iter_mut().zip(from(Place::Container)) {
             // No route from there: left to the host.
-            *way = upstream.and_then(|one| way_to(one.address, by_stream).ok()).map(Ok);
+            *way = upstream
+                .and_then(|one| way_to(one.address, by_stream).ok())
+                .map(Ok);
         }
         netns::enter(host)?;
     }

@@ -143,7 +143,12 @@ impl Server {
     }
 
     fn watch(&self, fd: impl AsFd, token: Token, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token.into()), flags)?)
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.into()),
+            flags,
+        )?)
     }
 
     /// Answers whether to go on.
@@ -200,7 +205,8 @@ impl Server {
         };
         let client = (key, self.clients.remove(key).number);
         self.connections.retain(|_, one| one.client != client);
-        self.forwards.retain(|_, (_, one)| one.question.client != client);
+        self.forwards
+            .retain(|_, (_, one)| one.question.client != client);
     }
 
     fn datagrams(&mut self, key: usize) -> io::Result<()> {
@@ -315,7 +321,10 @@ impl Server {
             last: self.now,
         });
         let socket = self.connections[connection].stream.socket();
-        if self.watch(socket, Token::Stream(connection), EventFlags::IN).is_err() {
+        if self
+            .watch(socket, Token::Stream(connection), EventFlags::IN)
+            .is_err()
+        {
             self.hang_up(connection);
             return;
         }
@@ -461,7 +470,8 @@ impl Server {
         if until <= self.now {
             self.hang_up(key);
         } else {
-            self.timers.push(Reverse((until, Timer::Stream(key, number))));
+            self.timers
+                .push(Reverse((until, Timer::Stream(key, number))));
         }
     }
 }

@@ -28,6 +28,16 @@ pub struct Sockets {
     pub(super) netns: OwnedFd,
 }
 
+impl Sockets {
+    /// The ports of the datagram socket and of the listener.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn ports(&self) -> std::io::Result<(u16, u16)> {
+        Ok((self.udp.local_addr()?.port(), self.tcp.local_addr()?.port()))
+    }
+}
+
 /// Opens the sockets in the namespace of the calling thread, whose `lo` is up. `fresh` when the namespace was just made, so
 /// that there are no rules of an earlier daemon in it.
 ///
@@ -39,10 +49,8 @@ pub fn open_here(fresh: bool) -> Result<Sockets, NetworkError> {
     let netns = netns::current().map_err(failed(task))?;
     let mut udp = UdpSocket::bind((ADDRESS, 0)).map_err(failed(task))?;
     let mut tcp = TcpListener::bind((ADDRESS, 0)).map_err(failed(task))?;
-    let port_of = |socket: std::io::Result<std::net::SocketAddr>| {
-        socket.map(|address| address.port()).map_err(failed(task))
-    };
-    let rules = rule_set(port_of(udp.local_addr())?, port_of(tcp.local_addr())?);
+    let (udp_port, tcp_port) = (port(udp.local_addr())?, port(tcp.local_addr())?);
+    let rules = rule_set(udp_port, tcp_port);
     if let Err(error) = lead(&rules, fresh) {
         tracing::warn!(%error, "no rules in the container's namespace: its resolver takes port 53");
         udp = UdpSocket::bind((ADDRESS, DOMAIN)).map_err(failed(task))?;
@@ -51,6 +59,11 @@ pub fn open_here(fresh: bool) -> Result<Sockets, NetworkError> {
     udp.set_nonblocking(true).map_err(failed(task))?;
     tcp.set_nonblocking(true).map_err(failed(task))?;
     Ok(Sockets { udp, tcp, netns })
+}
+
+fn port(address: std::io::Result<std::net::SocketAddr>) -> Result<u16, NetworkError> {
+    let address = address.map_err(NetworkError::during("resolver socket"))?;
+    Ok(address.port())
 }
 
 /// Opens the sockets in a namespace that is in use already.

@@ -17,7 +17,8 @@ pub enum Token {
 
 impl From<Token> for u64 {
     fn from(token: Token) -> Self {
-        let pack = |kind: u64, key: usize, part: u8| kind | u64::from(part) << 8 | (key as u64) << 16;
+        let pack =
+            |kind: u64, key: usize, part: u8| kind | u64::from(part) << 8 | (key as u64) << 16;
         match token {
             Token::Wake => pack(0, 0, 0),
             Token::Datagrams(key) => pack(1, key, 0),

@@ -99,7 +99,9 @@ impl HostFile {
         }
         self.looked = Some(now);
         let metadata = std::fs::metadata(&self.path);
-        let stamp = metadata.and_then(|one| Ok((one.modified()?, one.len()))).ok();
+        let stamp = metadata
+            .and_then(|one| Ok((one.modified()?, one.len())))
+            .ok();
         if stamp.is_none() || stamp != self.stamp {
             let text = std::fs::read_to_string(&self.path).unwrap_or_default();
             self.upstreams = all(&Resolvers::parse(&text).nameservers, Place::Host);
@@ -126,7 +128,11 @@ mod tests {
         let places: Vec<_> = host.upstreams(start).iter().map(|one| one.place).collect();
         assert_eq!(places, [Place::Host, Place::Host]);
         std::fs::write(&path, "nameserver 192.0.2.9\n").unwrap();
-        assert_eq!(host.upstreams(start).len(), 2, "not looked at again at once");
+        assert_eq!(
+            host.upstreams(start).len(),
+            2,
+            "not looked at again at once"
+        );
         let later = host.upstreams(start + FRESH);
         assert_eq!(later[0].address, "192.0.2.9:53".parse().unwrap());
         assert_eq!(later[0].place, Place::Container);

@@ -53,7 +53,11 @@ fn query(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
 }
 
 fn ask(name: &str, kind: RecordType) -> Outcome {
-    respond(&directory(), &asker(Transport::Datagram), &query(name, kind, None))
+    respond(
+        &directory(),
+        &asker(Transport::Datagram),
+        &query(name, kind, None),
+    )
 }
 
 fn answer(outcome: Outcome) -> Message {
@@ -75,7 +79,10 @@ fn names_have_addresses_and_addresses_have_names() {
         panic!("{message:?}");
     };
     assert_eq!(name.0.to_ascii(), "app_2.x.net.work.");
-    assert_eq!(ask("9.9.9.9.in-addr.arpa.", RecordType::PTR), Outcome::Forward(512));
+    assert_eq!(
+        ask("9.9.9.9.in-addr.arpa.", RecordType::PTR),
+        Outcome::Forward(512)
+    );
 }
 
 #[test]
@@ -89,7 +96,10 @@ fn the_other_family_and_mail_are_empty_and_the_rest_is_passed_on() {
     assert_eq!(ask("example.org.", RecordType::A), Outcome::Forward(512));
     let mut asker = asker(Transport::Stream);
     let packet = query("example.org.", RecordType::A, None);
-    assert_eq!(respond(&directory(), &asker, &packet), Outcome::Forward(65535));
+    assert_eq!(
+        respond(&directory(), &asker, &packet),
+        Outcome::Forward(65535)
+    );
     asker.forwards = false;
     let refused = answer(respond(&directory(), &asker, &packet));
     assert_eq!(refused.metadata.response_code, ResponseCode::ServFail);
@@ -104,7 +114,10 @@ fn names_without_a_dot_stay_when_the_user_set_ndots() {
     let message = answer(respond(&directory(), &asker, &packet));
     assert!(message.answers.is_empty());
     let packet = query("intranet.example.", RecordType::A, None);
-    assert_eq!(respond(&directory(), &asker, &packet), Outcome::Forward(512));
+    assert_eq!(
+        respond(&directory(), &asker, &packet),
+        Outcome::Forward(512)
+    );
 }
 
 #[test]
@@ -123,7 +136,11 @@ fn what_does_not_fit_is_cut_and_edns_makes_room() {
 
 #[test]
 fn every_address_of_a_service_comes_first_at_times() {
-    let first = |_| answer(ask("rest.", RecordType::A)).answers[0].data.ip_addr();
+    let first = |_| {
+        answer(ask("rest.", RecordType::A)).answers[0]
+            .data
+            .ip_addr()
+    };
     let firsts: BTreeSet<_> = (0..400).map(first).collect();
     assert!(firsts.len() > 30, "{firsts:?}");
 }

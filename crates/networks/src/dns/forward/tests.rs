@@ -3,11 +3,14 @@
 use super::*;
 use crate::dns::Place;
 
-const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x00\x00\x01\x00\x01";
+const QUERY: &[u8] =
+    b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x00\x00\x01\x00\x01";
 
 fn resolver() -> (UdpSocket, Upstream) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
     let upstream = Upstream {
         address: socket.local_addr().unwrap(),
         place: Place::Host,
@@ -68,8 +71,13 @@ fn the_order_of_resolvers_decides_between_their_answers() {
     let mut forward = forward(&resolvers, now);
     answer(&resolvers[1], (3, 0), |_| ());
     forward.ready(1);
-    assert!(matches!(forward.decide(now), Decision::Wait(_)), "the first may know more");
-    answer(&resolvers[0], (0, 1), |packet| packet[13..16].copy_from_slice(b"WwW"));
+    assert!(
+        matches!(forward.decide(now), Decision::Wait(_)),
+        "the first may know more"
+    );
+    answer(&resolvers[0], (0, 1), |packet| {
+        packet[13..16].copy_from_slice(b"WwW")
+    });
     forward.ready(0);
     assert_eq!(answered(&forward.decide(now)), (0, 1));
 }
