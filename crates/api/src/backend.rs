@@ -6,18 +6,19 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_types::api::query::{
-    AttachQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery, ImageRemoveQuery,
-    ImportQuery, LogsQuery, RemoveQuery, StatsQuery, StopQuery, TtySize, WaitCondition,
+    AttachQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
+    ImageRemoveQuery, ImportQuery, LogsQuery, RemoveQuery, StatsQuery, StopQuery, TtySize,
+    WaitCondition,
 };
 use cais_types::api::{
-    ContainerCreateRequest, ContainerCreateResponse, ContainerInspect, ContainerPruneResponse,
-    ContainerStats, ContainerSummary, ContainerTopResponse, ContainerUpdateRequest,
-    ContainerUpdateResponse, ContainerWaitResponse, DiskUsage, EventMessage, ExecCreateRequest,
-    ExecCreateResponse, ExecInspect, ExecStartRequest, FilesystemChange, HistoryItem,
-    ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary, Network,
-    NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
-    NetworkPruneResponse, SystemInfo, SystemVersion, Volume, VolumeCreateRequest,
-    VolumeListResponse, VolumePruneResponse,
+    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
+    ContainerPruneResponse, ContainerStats, ContainerSummary, ContainerTopResponse,
+    ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse, DiskUsage,
+    EventMessage, ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest,
+    FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary,
+    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse,
+    NetworkDisconnectRequest, NetworkPruneResponse, SystemInfo, SystemVersion, Volume,
+    VolumeCreateRequest, VolumeListResponse, VolumePruneResponse,
 };
 use cais_types::{ClientConnection, Framing, Result};
 use futures_core::{Stream, future::BoxFuture};
@@ -122,6 +123,8 @@ pub trait Images: Send + Sync {
     async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>>;
     /// `POST /images/create?fromSrc=-`; JSON progress lines.
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>>;
+    /// `POST /commit`; the id of the new image.
+    async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String>;
 }
 
 /// `/volumes`.

@@ -7,6 +7,7 @@ mod crashes;
 mod cves;
 mod daemons;
 mod errors;
+mod images_commit;
 mod kills;
 mod lifecycle;
 mod networks;

@@ -7,6 +7,7 @@
 
 mod archive;
 mod catalog;
+mod commit;
 mod compression;
 mod config;
 mod content;
@@ -20,15 +21,17 @@ mod tarball;
 mod transfer;
 
 pub use archive::import::ImportRequest;
-pub use archive::instruction::apply as apply_instruction;
+pub use archive::instruction::apply_changes;
 pub use archive::load::{LoadEvent, LoadedImage, Progress};
 pub use catalog::{DiskUsage, HistoryLine};
+pub use commit::{CommitRequest, ReadLayer};
 pub use config::{HistoryRecord, ImageConfig};
 pub use content::digest;
 pub use deletion::{ImageUser, Pruned, RemoveOptions, Removed};
 pub use error::{ImageError, TarError};
 pub use layers::changes::{Change, ChangeKind};
 pub use layers::unpack::{Limits, UnpackedLayer};
+pub use layers::upper::Upper;
 pub use model::{Image, KeptManifest, NamedImage};
 pub use snapshot::OverlayDirs;
 pub use store::Store;

@@ -1,6 +1,7 @@
 //! `/images`.
 
-use cais_types::api::query::{ImageListQuery, ImageRemoveQuery, ImportQuery};
+use cais_types::api::query::{CommitQuery, ImageListQuery, ImageRemoveQuery, ImportQuery};
+use cais_types::api::{ContainerConfig, IdResponse};
 use cais_types::{Error, Result};
 use http::StatusCode;
 
@@ -128,6 +129,19 @@ async fn distribution(_: Call) -> Result<Reply> {
     Err(not_built("asking a registry for an image"))
 }
 
-async fn commit(_: Call) -> Result<Reply> {
-    Err(not_built("making an image from a container"))
+async fn commit(mut call: Call) -> Result<Reply> {
+    let config = call.json_or_none::<Option<ContainerConfig>>().await?;
+    let text = |name: &str| call.query.text(name).unwrap_or_default();
+    let query = CommitQuery {
+        container: text("container"),
+        repo: text("repo"),
+        tag: text("tag"),
+        comment: text("comment"),
+        author: text("author"),
+        pause: call.query.get("pause").is_none() || call.query.flag("pause"),
+        changes: call.query.all("changes"),
+    };
+    let images = call.backends.images.clone();
+    let id = images.commit(query, config.flatten()).await?;
+    reply::json_as(StatusCode::CREATED, &IdResponse { id })
 }

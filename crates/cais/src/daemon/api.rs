@@ -11,18 +11,19 @@ use cais_engine::services::{stats, top};
 use cais_engine::{Containers, Engine, Execs};
 use cais_types::Result;
 use cais_types::api::query::{
-    AttachQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery, ImageRemoveQuery,
-    ImportQuery, LogsQuery, RemoveQuery, StatsQuery, StopQuery, TtySize, WaitCondition,
+    AttachQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
+    ImageRemoveQuery, ImportQuery, LogsQuery, RemoveQuery, StatsQuery, StopQuery, TtySize,
+    WaitCondition,
 };
 use cais_types::api::{
-    ContainerCreateRequest, ContainerCreateResponse, ContainerInspect, ContainerPruneResponse,
-    ContainerStats, ContainerSummary, ContainerTopResponse, ContainerUpdateRequest,
-    ContainerUpdateResponse, ContainerWaitResponse, DiskUsage, EventMessage, ExecCreateRequest,
-    ExecCreateResponse, ExecInspect, ExecStartRequest, FilesystemChange, HistoryItem,
-    ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary, Network,
-    NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
-    NetworkPruneResponse, SystemInfo, SystemVersion, Volume, VolumeCreateRequest,
-    VolumeListResponse, VolumePruneResponse,
+    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
+    ContainerPruneResponse, ContainerStats, ContainerSummary, ContainerTopResponse,
+    ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse, DiskUsage,
+    EventMessage, ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest,
+    FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary,
+    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse,
+    NetworkDisconnectRequest, NetworkPruneResponse, SystemInfo, SystemVersion, Volume,
+    VolumeCreateRequest, VolumeListResponse, VolumePruneResponse,
 };
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -215,6 +216,9 @@ impl backend::Images for ImageBackend {
     }
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>> {
         self.0.import(query, archive)
+    }
+    async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String> {
+        Ok(self.0.commit(query, config).await?.to_string())
     }
 }
 

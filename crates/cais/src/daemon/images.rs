@@ -6,8 +6,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
-use cais_engine::services::images::{ImageCatalog, ImageUser, LoadEvent, RemovedImage};
-use cais_images::{ImageConfig, NamedImage, RemoveOptions, Removed, Store};
+use cais_engine::services::images::{
+    CommitOrder, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
+};
+use cais_images::{CommitRequest, ImageConfig, NamedImage, RemoveOptions, Removed, Store, Upper};
 use cais_types::api::query::ImportQuery;
 use cais_types::api::{
     FilesystemChange, GraphDriver, HistoryItem, ImageInspect, ImageMetadata, ImageSummary, RootFs,
@@ -239,11 +241,7 @@ impl ImageCatalog for Images {
     }
 
     fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest> {
-        let name = match (query.repo.as_str(), query.tag.as_str()) {
-            ("", _) => None,
-            (repo, "") => Some(reference(repo)?),
-            (repo, tag) => Some(reference(&format!("{repo}:{tag}"))?),
-        };
+        let name = new_name(&query.repo, &query.tag)?;
         let request = cais_images::ImportRequest {
             reference: name,
             message: query.message.clone(),
@@ -251,6 +249,40 @@ impl ImageCatalog for Images {
             platform: query.platform.clone(),
         };
         Ok(self.0.import(archive, &request)?)
+    }
+
+    fn new_name(&self, repo: &str, tag: &str) -> Result<Option<String>> {
+        Ok(new_name(repo, tag)?.map(|name| name.familiar()))
+    }
+
+    fn apply_changes(
+        &self,
+        config: cais_types::api::ImageConfig,
+        changes: &[String],
+    ) -> Result<cais_types::api::ImageConfig> {
+        let mut config = to_map(&config)?;
+        cais_images::apply_changes(changes, &mut config)?;
+        serde_json::from_value(serde_json::Value::Object(config))
+            .map_err(|error| Error::invalid(error.to_string()).with_source(error))
+    }
+
+    fn read_container(&self, container: &ContainerId, image: &Digest) -> Result<Seed> {
+        let (store, container, image) = (Arc::clone(&self.0), *container, *image);
+        let upper = store.upper(&container);
+        let layer = store.read_upper(Upper::Copy(&upper), Some(&image))?;
+        Ok(Box::new(move |order: CommitOrder| {
+            let reference = order.reference.as_deref().map(reference).transpose()?;
+            let request = CommitRequest {
+                parent: Some(image),
+                config: to_map(&order.config)?,
+                author: order.author,
+                comment: order.comment,
+                created_by: order.created_by,
+                container: Some(container),
+                references: reference.into_iter().collect(),
+            };
+            Ok(store.commit_layer(layer, request)?)
+        }))
     }
 
     fn layers_size(&self) -> u64 {
@@ -269,6 +301,36 @@ impl ImageCatalog for Images {
         cais_images::export(root, &mut out)
             .map_err(|error| Error::internal(format!("export: {error}")).with_source(error))
     }
+}
+
+/// The name a new image is to get: a tag that is given wins over one in the repository's name.
+fn new_name(repo: &str, tag: &str) -> Result<Option<Reference>> {
+    if repo.is_empty() {
+        return Ok(None);
+    }
+    let name = reference(repo)?;
+    if name.digest().is_some() {
+        return Err(Error::invalid("cannot import digest reference"));
+    }
+    if tag.is_empty() {
+        return Ok(Some(name.with_default_tag()));
+    }
+    name.with_tag(tag)
+        .map(Some)
+        .map_err(|error| Error::invalid(error.to_string()).with_source(error))
+}
+
+/// A configuration as an image has it: what is not set is not there.
+fn to_map(
+    config: &cais_types::api::ImageConfig,
+) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let value = serde_json::to_value(config)
+        .map_err(|error| Error::internal(format!("image configuration: {error}")))?;
+    let serde_json::Value::Object(mut map) = value else {
+        return Err(Error::internal("image configuration: not an object"));
+    };
+    map.retain(|_, value| !value.is_null() && *value != "");
+    Ok(map)
 }
 
 fn reference(text: &str) -> Result<Reference> {

@@ -9,6 +9,15 @@ use cais_types::{Error, Result};
 /// # Errors
 /// `no command specified`.
 pub fn merge(user: &mut ContainerConfig, image: &ContainerConfig) -> Result<()> {
+    inherit(user, image);
+    if is_empty(user.entrypoint.as_ref()) && is_empty(user.cmd.as_ref()) {
+        return Err(Error::invalid("no command specified"));
+    }
+    Ok(())
+}
+
+/// Fills what `user` leaves open.
+pub fn inherit(user: &mut ContainerConfig, image: &ContainerConfig) {
     take_text(&mut user.user, &image.user);
     take_text(&mut user.working_dir, &image.working_dir);
     take_text(&mut user.stop_signal, &image.stop_signal);
@@ -29,10 +38,6 @@ pub fn merge(user: &mut ContainerConfig, image: &ContainerConfig) -> Result<()> 
     merge_env(&mut user.env, &image.env);
     merge_health(&mut user.healthcheck, image.healthcheck.as_ref());
     merge_command(user, image);
-    if is_empty(user.entrypoint.as_ref()) && is_empty(user.cmd.as_ref()) {
-        return Err(Error::invalid("no command specified"));
-    }
-    Ok(())
 }
 
 /// Program and arguments of a merged configuration.

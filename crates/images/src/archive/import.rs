@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cais_types::{Digest, Reference};
 use serde_json::{Map, Value, json};
 
-use super::instruction::apply;
+use super::instruction::apply_changes;
 use crate::error::ImageError;
 use crate::layers::unpack::unpack;
 use crate::store::{NewImage, Store};
@@ -33,9 +33,7 @@ impl Store {
         request: &ImportRequest,
     ) -> Result<Digest, ImageError> {
         let mut config = Map::new();
-        for change in &request.changes {
-            apply(change, &mut config)?;
-        }
+        apply_changes(&request.changes, &mut config)?;
         let (os, architecture, variant) = platform(&request.platform)?;
         if let Some(reference) = request
             .reference

@@ -5,8 +5,23 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ImageError;
 
+/// Applies instructions in order. An `ENTRYPOINT` takes the `CMD` that was there before away, unless these instructions
+/// set one.
+pub fn apply_changes(lines: &[String], config: &mut Map<String, Value>) -> Result<(), ImageError> {
+    let mut has_command = false;
+    for line in lines {
+        let name = line.split_whitespace().next().unwrap_or("");
+        apply(line, config)?;
+        has_command |= name.eq_ignore_ascii_case("CMD");
+        if name.eq_ignore_ascii_case("ENTRYPOINT") && !has_command {
+            config.remove("Cmd");
+        }
+    }
+    Ok(())
+}
+
 /// Applies one instruction.
-pub fn apply(line: &str, config: &mut Map<String, Value>) -> Result<(), ImageError> {
+fn apply(line: &str, config: &mut Map<String, Value>) -> Result<(), ImageError> {
     let line = line.trim();
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (name, rest) = (name.to_ascii_uppercase(), rest.trim());

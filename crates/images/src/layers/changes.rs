@@ -145,11 +145,13 @@ fn stat(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Stat>> {
     }
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
+/// Whether a file hides the name in the layers below.
+pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
+/// Whether a directory hides everything of its name in the layers below.
+pub fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let mut value = [0; 1];
     match rustix::fs::fgetxattr(directory, OPAQUE_XATTR, &mut value) {
         Ok(1) => Ok(value == *b"y"),

@@ -29,6 +29,12 @@ const ITEMS: [(&str, Item); 10] = [
     ("/etc/mtab", Item::Link("/proc/mounts")),
 ];
 
+/// Whether a path, without a slash before it, is one of the items.
+pub fn is_item(path: &[u8]) -> bool {
+    let mut items = ITEMS.iter();
+    items.any(|(item, _)| &item.as_bytes()[1..] == path)
+}
+
 /// Makes the items below a writable mount of the image.
 pub fn populate(root: BorrowedFd<'_>) -> Result<(), ImageError> {
     for (path, item) in &ITEMS {

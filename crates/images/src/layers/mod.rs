@@ -5,6 +5,7 @@ pub mod changes;
 pub mod init;
 pub mod mount;
 pub mod unpack;
+pub mod upper;
 
 use std::ffi::CString;
 use std::fs::File;

@@ -3,13 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use cais_types::Digest;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{DIFF, LayerDirectory, RECORD, SHADOW};
@@ -39,6 +41,98 @@ impl Default for Limits {
             ratio: 500,
         }
     }
+}
+
+/// A layer's directory under a temporary name; dropped, it is deleted.
+pub struct NewLayer {
+    layers: Arc<LayerDirectory>,
+    temporary: Option<String>,
+    directory: OwnedFd,
+}
+
+impl NewLayer {
+    /// Makes the directory.
+    pub fn new(layers: &Arc<LayerDirectory>) -> Result<Self, ImageError> {
+        let temporary = layers.temporary();
+        let path = layers.path(&temporary);
+        let private = Mode::from_raw_mode(0o700);
+        rustix::fs::mkdirat(&layers.directory, &*temporary, private)
+            .map_err(|errno| ImageError::io("mkdir", &path, errno))?;
+        Ok(Self {
+            directory: super::open_directory(&path)?,
+            layers: layers.clone(),
+            temporary: Some(temporary),
+        })
+    }
+
+    /// Makes the directory of the layer's files.
+    pub fn make_files(&self) -> Result<OwnedFd, ImageError> {
+        make_below(&self.directory, DIFF, 0o755)
+            .map_err(|errno| ImageError::io("mkdir", self.path(), errno))
+    }
+
+    /// Opens the directory of the layer's files.
+    pub fn open_files(&self) -> Result<OwnedFd, ImageError> {
+        super::open_directory(&self.path().join(DIFF))
+    }
+
+    /// Takes a directory over as that of the layer's files; false when it is on another file system.
+    pub fn adopt(&self, files: &Path) -> Result<bool, ImageError> {
+        match rustix::fs::renameat(rustix::fs::CWD, files, &self.directory, DIFF) {
+            Ok(()) => {}
+            Err(Errno::XDEV) => return Ok(false),
+            Err(errno) => return Err(ImageError::io("rename", files, errno)),
+        }
+        let mode = Mode::from_raw_mode(0o755);
+        let (user, group) = (Some(Uid::ROOT), Some(Gid::ROOT));
+        rustix::fs::chownat(&self.directory, DIFF, user, group, AtFlags::empty())
+            .and_then(|()| rustix::fs::chmodat(&self.directory, DIFF, mode, AtFlags::empty()))
+            .map_err(|errno| ImageError::io("chmod", files, errno))?;
+        Ok(true)
+    }
+
+    /// Starts the record of the layer's stream.
+    pub fn recorder(&self) -> Result<Recorder, ImageError> {
+        record_in(&self.directory).map_err(|error| ImageError::io("open", self.path(), error))
+    }
+
+    /// The layer, with the digest and length of its stream and the bytes in its files.
+    pub fn finish(mut self, diff: Digest, tar_size: u64, size: u64) -> UnpackedLayer {
+        UnpackedLayer {
+            layers: self.layers.clone(),
+            temporary: Mutex::new(self.temporary.take()),
+            diff,
+            tar_size,
+            size,
+            blob: diff,
+            blob_size: tar_size,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.layers
+            .path(self.temporary.as_deref().unwrap_or_default())
+    }
+}
+
+impl Drop for NewLayer {
+    fn drop(&mut self) {
+        discard(&self.layers, self.temporary.take());
+    }
+}
+
+fn make_below(parent: &OwnedFd, name: &str, mode: u32) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_raw_mode(mode);
+    rustix::fs::mkdirat(parent, name, mode)?;
+    rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+fn record_in(directory: &OwnedFd) -> io::Result<Recorder> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let record = rustix::fs::openat(directory, RECORD, flags, Mode::from_raw_mode(0o600))?;
+    Recorder::new(File::from(record))
 }
 
 /// A layer that is unpacked and has no name yet; dropped, it is deleted.
@@ -104,8 +198,7 @@ fn discard(layers: &LayerDirectory, temporary: Option<String>) {
 
 /// A layer whose stream has been read and whose files may still be being written.
 pub struct Unpacking {
-    layers: Arc<LayerDirectory>,
-    temporary: Option<String>,
+    new: Option<NewLayer>,
     writer: Option<JoinHandle<Result<Written, TarError>>>,
     produced: Result<Produced, TarError>,
 }
@@ -134,20 +227,17 @@ pub fn unpack(
     stream: impl Read + Send,
     limits: Limits,
 ) -> Result<Unpacking, ImageError> {
-    let temporary = layers.temporary();
-    let path = layers.path(&temporary);
-    let private = Mode::from_raw_mode(0o700);
-    rustix::fs::mkdirat(&layers.directory, &*temporary, private)
-        .map_err(|errno| ImageError::io("mkdir", &path, errno))?;
+    let new = NewLayer::new(layers)?;
+    let path = new.path();
+    let directory = rustix::io::fcntl_dupfd_cloexec(&new.directory, 0)
+        .map_err(|errno| ImageError::io("dup", &path, errno))?;
     let mut unpacking = Unpacking {
-        layers: layers.clone(),
-        temporary: Some(temporary.clone()),
+        new: Some(new),
         writer: None,
         produced: Err(TarError::UnexpectedEof),
     };
     let (to_writer, from_producer) = sync_channel(CHUNKS);
     let (give_back, reuse) = channel();
-    let own = layers.clone();
     let plain = Arc::new(OnceLock::new());
     let is_plain = plain.clone();
     let writer = std::thread::Builder::new()
@@ -162,7 +252,7 @@ pub fn unpack(
                 hash: None,
                 ended: false,
             };
-            write(&own, &temporary, input)
+            write(&directory, input)
         })
         .map_err(|error| ImageError::io("clone", &path, error))?;
     unpacking.writer = Some(writer);
@@ -201,15 +291,11 @@ impl Unpacking {
         };
         let diff = produced.diff.or(written.diff);
         let diff = diff.ok_or(TarError::UnexpectedEof)?;
-        Ok(UnpackedLayer {
-            layers: self.layers.clone(),
-            temporary: Mutex::new(self.temporary.take()),
-            diff,
-            tar_size: produced.tar_size,
-            size: written.totals.bytes,
-            blob_size: produced.blob_size,
-            blob: produced.blob.unwrap_or(diff),
-        })
+        let new = self.new.take().ok_or(TarError::UnexpectedEof)?;
+        let mut layer = new.finish(diff, produced.tar_size, written.totals.bytes);
+        layer.blob_size = produced.blob_size;
+        layer.blob = produced.blob.unwrap_or(diff);
+        Ok(layer)
     }
 
     fn join(&mut self) -> Result<Written, TarError> {
@@ -227,7 +313,6 @@ impl Drop for Unpacking {
         if self.writer.is_some() {
             let _ = self.join();
         }
-        discard(&self.layers, self.temporary.take());
     }
 }
 
@@ -307,24 +392,10 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Unpacks plain bytes into the layer's directory.
-fn write(
-    layers: &LayerDirectory,
-    temporary: &str,
-    input: ChunkReader,
-) -> Result<Written, TarError> {
-    let directory_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let own = rustix::fs::openat(&layers.directory, temporary, directory_flags, Mode::empty())
-        .map_err(io::Error::from)?;
-    let make = |name: &str, mode| {
-        rustix::fs::mkdirat(&own, name, mode)?;
-        rustix::fs::chmodat(&own, name, mode, rustix::fs::AtFlags::empty())?;
-        rustix::fs::openat(&own, name, directory_flags, Mode::empty())
-    };
-    let root = make(DIFF, Mode::from_raw_mode(0o755)).map_err(io::Error::from)?;
-    let shadow = make(SHADOW, Mode::from_raw_mode(0o700)).map_err(io::Error::from)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let record = rustix::fs::openat(own.as_fd(), RECORD, flags, Mode::from_raw_mode(0o600));
-    let recorder = Recorder::new(File::from(record.map_err(io::Error::from)?))?;
+fn write(own: &OwnedFd, input: ChunkReader) -> Result<Written, TarError> {
+    let root = make_below(own, DIFF, 0o755).map_err(io::Error::from)?;
+    let shadow = make_below(own, SHADOW, 0o700).map_err(io::Error::from)?;
+    let recorder = record_in(own)?;
     let mut reader = TarReader::recording(input, recorder);
     let totals = extract(&mut reader, root, Target::Layer { shadow })?;
     let (input, recorder) = reader.finish()?;
@@ -332,7 +403,7 @@ fn write(
         recorder.finish()?;
     }
     // Only a layer that names a file twice needs the shadow directory.
-    let _ = rustix::fs::unlinkat(&own, SHADOW, rustix::fs::AtFlags::REMOVEDIR);
+    let _ = rustix::fs::unlinkat(own, SHADOW, AtFlags::REMOVEDIR);
     let finish = |hash: Sha256| Digest::from_bytes(hash.finalize().into());
     Ok(Written {
         diff: input.hash.map(finish),

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, major, minor};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::header::{BLOCK, Pairs, XATTR_PREFIX};
+use super::header::{BLOCK, XATTR_PREFIX};
+use super::metadata::read_entry;
+use super::{Entry, Kind};
 
 const BUFFER: usize = 256 * 1024;
 /// Deepest directory written; descriptors are held for each level.
@@ -66,28 +68,27 @@ impl<W: Write> Exporter<'_, W> {
             Err(Errno::NOENT) => return Ok(()),
             result => result?,
         };
-        let xattrs = read_xattrs(parent, name)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                path.push(b'/');
-                self.header(path, &stat, b'5', &[], &xattrs)?;
+        let Some(entry) = read_entry(parent, name, path, &stat)? else {
+            return Ok(());
+        };
+        match entry.kind {
+            Kind::Directory => {
+                HeaderBlock::of(&entry, b'5').write(self.out, &entry.xattrs)?;
                 match cais_sys::tree::open_directory(parent, name) {
-                    Ok(child) => self.directory(&child, path, depth + 1),
+                    Ok(child) => {
+                        path.push(b'/');
+                        self.directory(&child, path, depth + 1)
+                    }
                     // Another mount: what is mounted there is no part of this tree.
                     Err(error) if Errno::from_io_error(&error) == Some(Errno::XDEV) => Ok(()),
                     Err(error) => Err(error),
                 }
             }
-            FileType::RegularFile => self.file(parent, name, path, &stat, &xattrs),
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
-                self.header(path, &stat, b'2', target.to_bytes(), &xattrs)
-            }
-            FileType::CharacterDevice => self.header(path, &stat, b'3', &[], &xattrs),
-            FileType::BlockDevice => self.header(path, &stat, b'4', &[], &xattrs),
-            FileType::Fifo => self.header(path, &stat, b'6', &[], &xattrs),
-            // Sockets have no meaning in an archive.
-            _ => Ok(()),
+            Kind::File => self.file(parent, name, &stat, &entry),
+            Kind::Symlink => HeaderBlock::of(&entry, b'2').write(self.out, &entry.xattrs),
+            Kind::CharDevice => HeaderBlock::of(&entry, b'3').write(self.out, &entry.xattrs),
+            Kind::BlockDevice => HeaderBlock::of(&entry, b'4').write(self.out, &entry.xattrs),
+            _ => HeaderBlock::of(&entry, b'6').write(self.out, &entry.xattrs),
         }
     }
 
@@ -95,17 +96,15 @@ impl<W: Write> Exporter<'_, W> {
         &mut self,
         parent: BorrowedFd<'_>,
         name: &CStr,
-        path: &[u8],
         stat: &Stat,
-        xattrs: &[(Vec<u8>, Vec<u8>)],
+        entry: &Entry,
     ) -> io::Result<()> {
         if stat.st_nlink > 1 {
-            let first = self.links.get(&(stat.st_dev, stat.st_ino)).cloned();
-            if let Some(first) = first {
-                return self.header(path, stat, b'1', &first, &[]);
-            }
             let inode = (stat.st_dev, stat.st_ino);
-            self.links.insert(inode, path.to_vec());
+            if let Some(first) = self.links.get(&inode) {
+                return HeaderBlock::link(entry, first).write(self.out, &[]);
+            }
+            self.links.insert(inode, entry.path.clone());
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
@@ -116,8 +115,8 @@ impl<W: Write> Exporter<'_, W> {
             Mode::empty(),
             resolve,
         )?);
-        self.header(path, stat, b'0', &[], xattrs)?;
-        let size = stat.st_size as u64;
+        HeaderBlock::of(entry, b'0').write(self.out, &entry.xattrs)?;
+        let size = entry.size;
         let mut left = size;
         while left > 0 {
             let want = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
@@ -133,34 +132,6 @@ impl<W: Write> Exporter<'_, W> {
             left -= have as u64;
         }
         pad(self.out, size)
-    }
-
-    fn header(
-        &mut self,
-        path: &[u8],
-        stat: &Stat,
-        flag: u8,
-        link: &[u8],
-        xattrs: &[(Vec<u8>, Vec<u8>)],
-    ) -> io::Result<()> {
-        let mut block = HeaderBlock {
-            path,
-            link,
-            flag,
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            size: 0,
-            seconds: stat.st_mtime,
-            nanoseconds: stat.st_mtime_nsec,
-            device: (0, 0),
-        };
-        match flag {
-            b'0' => block.size = stat.st_size as u64,
-            b'3' | b'4' => block.device = (major(stat.st_rdev), minor(stat.st_rdev)),
-            _ => {}
-        }
-        block.write(self.out, xattrs)
     }
 }
 
@@ -178,7 +149,32 @@ pub struct HeaderBlock<'a> {
     pub device: (u32, u32),
 }
 
-impl HeaderBlock<'_> {
+impl<'a> HeaderBlock<'a> {
+    /// The block of an entry, with its type flag.
+    pub fn of(entry: &'a Entry, flag: u8) -> Self {
+        Self {
+            path: &entry.path,
+            link: &entry.link,
+            flag,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            size: entry.size,
+            seconds: entry.mtime.tv_sec,
+            nanoseconds: entry.mtime.tv_nsec as u64,
+            device: entry.device,
+        }
+    }
+
+    /// The block of another name of a file that stands at `first` already.
+    pub fn link(entry: &'a Entry, first: &'a [u8]) -> Self {
+        Self {
+            link: first,
+            size: 0,
+            ..Self::of(entry, b'1')
+        }
+    }
+
     /// Writes the block, and the pax header it needs.
     pub fn write(&self, out: &mut impl Write, xattrs: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
         let mut records = Vec::new();
@@ -298,49 +294,4 @@ pub fn sorted_names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// Extended attributes of a name that is not followed, sorted; overlay's own and those the kernel makes up left out.
-fn read_xattrs(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Pairs> {
-    let path = [
-        format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
-        name.to_bytes(),
-    ]
-    .concat();
-    let mut list = Vec::new();
-    if read_growing(&mut list, |buffer| rustix::fs::llistxattr(&*path, buffer))?.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut xattrs = Vec::new();
-    for key in list.split(|b| *b == 0).filter(|key| !key.is_empty()) {
-        let hidden = [&b"trusted.overlay."[..], b"system.", b"security.selinux"];
-        if hidden.iter().any(|prefix| key.starts_with(prefix)) {
-            continue;
-        }
-        let mut value = Vec::new();
-        let get = |buffer: &mut [u8]| rustix::fs::lgetxattr(&*path, key, buffer);
-        if read_growing(&mut value, get)?.is_some() {
-            xattrs.push((key.to_vec(), value));
-        }
-    }
-    xattrs.sort();
-    Ok(xattrs)
-}
-
-fn read_growing(
-    buffer: &mut Vec<u8>,
-    mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
-) -> io::Result<Option<()>> {
-    buffer.resize(256, 0);
-    loop {
-        match read(buffer) {
-            Ok(count) => {
-                buffer.truncate(count);
-                return Ok(Some(()));
-            }
-            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            Err(Errno::OPNOTSUPP | Errno::NODATA | Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
 }

@@ -3,13 +3,12 @@
 
 use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, makedev,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, XattrFlags, makedev};
 use rustix::io::Errno;
 
+use super::metadata::{apply, apply_by_name, times};
 use super::place::{Directories, clean, failed, split};
 use super::{Entry, Kind, TarReader};
 use crate::compression::decompress;
@@ -20,7 +19,6 @@ const WHITEOUT_META: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Marks a directory that hides everything below it (overlayfs.rst, "whiteouts and opaque directories").
 pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
-const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
 
 /// What an archive is unpacked as.
 pub enum Target {
@@ -247,7 +245,8 @@ impl Extractor {
         self.place(reader, entry, "symlink", |directory, name| {
             rustix::fs::symlinkat(&*entry.link, directory, name)
         })?;
-        self.apply_by_name(entry)
+        let (parent, name) = split(&entry.path);
+        apply_by_name(self.directories.get(parent)?, name, entry)
     }
 
     fn node<R: BufRead>(
@@ -264,7 +263,8 @@ impl Extractor {
         self.place(reader, entry, "mknod", |directory, name| {
             rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(0o600), device)
         })?;
-        self.apply_by_name(entry)
+        let (parent, name) = split(&entry.path);
+        apply_by_name(self.directories.get(parent)?, name, entry)
     }
 
     /// Makes something with `make`, clearing its place first when it is taken.
@@ -330,34 +330,6 @@ impl Extractor {
         Ok(Before::Nothing)
     }
 
-    /// Owner, attributes, mode and time of what has no descriptor of its own: links, devices, pipes. It was just made
-    /// by this extractor, in a directory that nobody else writes to.
-    fn apply_by_name(&mut self, entry: &Entry) -> Result<(), TarError> {
-        let fail = |operation| move |errno: Errno| failed(operation, &entry.path, errno);
-        let (parent, name) = split(&entry.path);
-        let parent = self.directories.get(parent)?;
-        let (user, group) = owner(entry);
-        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(parent, name, user, group, nofollow).map_err(fail("lchown"))?;
-        for (key, value) in &entry.xattrs {
-            let path = [
-                format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
-                name,
-            ]
-            .concat();
-            set_xattr(key, |key| {
-                rustix::fs::lsetxattr(&*path, key, value, XattrFlags::empty())
-            })
-            .map_err(fail("setxattr"))?;
-        }
-        if entry.kind != Kind::Symlink {
-            let mode = Mode::from_raw_mode(entry.mode);
-            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(fail("chmod"))?;
-        }
-        rustix::fs::utimensat(parent, name, &times(entry.mtime), nofollow)
-            .map_err(fail("utimensat"))
-    }
-
     fn directory_times(&self) {
         for (path, mtime) in self.times.iter().rev() {
             // A directory that a later entry replaced has no time to set.
@@ -366,46 +338,6 @@ impl Extractor {
                 let _ = rustix::fs::futimens(directory, &times(*mtime));
             }
         }
-    }
-}
-
-/// Owner, attributes and mode, in the order that keeps set-id bits and file capabilities.
-fn apply(file: &OwnedFd, entry: &Entry) -> Result<(), TarError> {
-    let fail = |operation| move |errno: Errno| failed(operation, &entry.path, errno);
-    let (user, group) = owner(entry);
-    rustix::fs::fchown(file, user, group).map_err(fail("chown"))?;
-    for (key, value) in &entry.xattrs {
-        set_xattr(key, |key| {
-            rustix::fs::fsetxattr(file.as_fd(), key, value, XattrFlags::empty())
-        })
-        .map_err(fail("setxattr"))?;
-    }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(fail("chmod"))
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (
-        Some(Uid::from_raw(entry.uid)),
-        Some(Gid::from_raw(entry.gid)),
-    )
-}
-
-/// Sets one attribute; overlay's own are not for archives to set, and a file system without attributes is no error.
-fn set_xattr(key: &[u8], set: impl FnOnce(&[u8]) -> Result<(), Errno>) -> Result<(), Errno> {
-    if key.starts_with(OVERLAY_XATTRS) || key.contains(&0) {
-        return Ok(());
-    }
-    match set(key) {
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(Errno::PERM) if key.starts_with(b"user.") => Ok(()),
-        result => result,
-    }
-}
-
-fn times(mtime: Timespec) -> Timestamps {
-    Timestamps {
-        last_access: mtime,
-        last_modification: mtime,
     }
 }
 

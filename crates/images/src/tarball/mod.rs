@@ -5,6 +5,7 @@ pub mod entry;
 pub mod export;
 pub mod extract;
 mod header;
+pub mod metadata;
 pub mod place;
 pub mod reader;
 pub mod split;

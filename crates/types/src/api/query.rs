@@ -291,6 +291,21 @@ pub struct ImportQuery {
     pub platform: String,
 }
 
+/// `POST /commit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitQuery {
+    /// Name or id.
+    pub container: String,
+    pub repo: String,
+    pub tag: String,
+    pub comment: String,
+    pub author: String,
+    /// Pause the container while it is read.
+    pub pause: bool,
+    /// Dockerfile instructions to apply.
+    pub changes: Vec<String>,
+}
+
 /// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TtySize {

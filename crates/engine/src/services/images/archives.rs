@@ -1,0 +1,132 @@
+//! `save`, `load`, `import` and `export`: archives as streams.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cais_types::api::query::ImportQuery;
+use cais_types::{Error, Result};
+use rustix::fs::{Mode, OFlags};
+
+use super::{ImageCatalog, Images, LoadEvent};
+use crate::record::Record;
+use crate::services::pipe::{AnswerWriter, Answers, UploadReader, answer};
+
+impl Images {
+    /// `POST /images/load`: progress as JSON lines.
+    ///
+    /// # Errors
+    /// None before the stream; a failed load is its last item.
+    pub fn load(&self, archive: Answers<Bytes>, quiet: bool) -> Answers<Bytes> {
+        let (catalog, house) = (Arc::clone(&self.catalog), Arc::clone(&self.house));
+        let mut archive = UploadReader::new(archive);
+        answer(move |out| {
+            let loaded = catalog.load(&mut archive, &mut |event| {
+                // A client that has gone does not stop the load: it will find the image there.
+                if let Some(line) = load_line(&event, quiet) {
+                    let _ = out.item(line);
+                }
+            })?;
+            for (id, names) in loaded {
+                let name = names.first().cloned().unwrap_or_else(|| id.to_string());
+                let attributes = BTreeMap::from([("name".to_owned(), name)]);
+                house
+                    .events
+                    .publish("image", "load", &id.to_string(), attributes);
+            }
+            Ok(())
+        })
+    }
+
+    /// `GET /images/get`: a tar of images.
+    ///
+    /// # Errors
+    /// Not found.
+    pub async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>> {
+        let checked = names.clone();
+        let ids = self
+            .with_catalog(move |catalog| {
+                checked
+                    .iter()
+                    .map(|name| Ok(catalog.inspect(name)?.id))
+                    .collect::<Result<Vec<_>>>()
+            })
+            .await?;
+        for (id, name) in ids.iter().zip(&names) {
+            self.publish("save", id, name);
+        }
+        let catalog = Arc::clone(&self.catalog);
+        Ok(answer(move |out: &mut AnswerWriter| {
+            catalog.save(&names, out)
+        }))
+    }
+
+    /// `POST /images/create?fromSrc=-`: progress as JSON lines.
+    ///
+    /// # Errors
+    /// Unsupported: a source other than the request body.
+    pub fn import(&self, query: ImportQuery, archive: Answers<Bytes>) -> Result<Answers<Bytes>> {
+        if query.source != "-" {
+            return Err(Error::unsupported(
+                "importing from a URL is not built yet: download it and import the file",
+            ));
+        }
+        let (catalog, house) = (Arc::clone(&self.catalog), Arc::clone(&self.house));
+        let mut archive = UploadReader::new(archive);
+        Ok(answer(move |out| {
+            let id = catalog.import(&query, &mut archive)?.to_string();
+            let attributes = BTreeMap::from([("name".to_owned(), id.clone())]);
+            house.events.publish("image", "import", &id, attributes);
+            let _ = out.item(line(&serde_json::json!({ "status": id })));
+            Ok(())
+        }))
+    }
+
+    /// `GET /containers/{id}/export`: the container's file system as a tar stream.
+    ///
+    /// # Errors
+    /// Not found.
+    pub fn export(&self, name: &str) -> Result<Answers<Bytes>> {
+        let container = self.house.store.find(name)?;
+        let record = container.record();
+        let catalog = Arc::clone(&self.catalog);
+        self.house.events.container(&record, "export", &[]);
+        Ok(answer(move |out: &mut AnswerWriter| {
+            let root = open_root(&*catalog, &record)?;
+            catalog.export(root.as_fd(), out)
+        }))
+    }
+}
+
+/// A running container is read through its init: mounting its layers a second time is undefined.
+fn open_root(catalog: &dyn ImageCatalog, record: &Record) -> Result<OwnedFd> {
+    if !record.state.status.has_process() {
+        return catalog.open_root(&record.id, &record.image);
+    }
+    let path = format!("/proc/{}/root", record.state.pid);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty())
+        .map_err(|error| Error::internal(format!("open {path}: {error}")))
+}
+
+fn line(value: &serde_json::Value) -> Vec<u8> {
+    let mut bytes = value.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn load_line(event: &LoadEvent, quiet: bool) -> Option<Vec<u8>> {
+    match event {
+        LoadEvent::Layer { .. } if quiet => None,
+        LoadEvent::Layer { id, current, total } => {
+            let detail = serde_json::json!({ "current": current, "total": total });
+            Some(line(
+                &serde_json::json!({ "status": "Loading layer", "progressDetail": detail, "id": id }),
+            ))
+        }
+        LoadEvent::Message(text) => {
+            Some(line(&serde_json::json!({ "stream": format!("{text}\n") })))
+        }
+    }
+}

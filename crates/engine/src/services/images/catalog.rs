@@ -1,0 +1,100 @@
+//! What the image service needs from the image store.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use cais_types::api::query::ImportQuery;
+use cais_types::api::{HistoryItem, ImageConfig, ImageInspect, ImageSummary};
+use cais_types::{ContainerId, Digest, Result};
+
+/// A container that uses an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageUser {
+    pub container: ContainerId,
+    pub image: Digest,
+    pub running: bool,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemovedImage {
+    /// A name, and the image it stood for.
+    Untagged(String, Digest),
+    /// An image.
+    Deleted(Digest),
+    /// A layer, by its chain id.
+    Layer(Digest),
+}
+
+/// What loading an archive tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadEvent {
+    /// A layer: 12 digits of its id, bytes done, bytes in all.
+    Layer {
+        id: String,
+        current: u64,
+        total: u64,
+    },
+    /// A line of the result.
+    Message(String),
+}
+
+/// What a commit makes of what was read of a container.
+#[derive(Clone, Debug, Default)]
+pub struct CommitOrder {
+    pub config: ImageConfig,
+    pub author: String,
+    pub comment: String,
+    /// The container's command, for the history.
+    pub created_by: String,
+    /// `repo:tag`, when the image is to have a name.
+    pub reference: Option<String>,
+}
+
+/// What a container has written, read and not yet an image; it makes the image.
+pub type Seed = Box<dyn FnOnce(CommitOrder) -> Result<Digest> + Send>;
+
+/// What the service needs from the image store. Blocking.
+pub trait ImageCatalog: Send + Sync {
+    /// Newest first, `Containers` -1 and shared sizes computed. Without `all` only images with a name or without a child.
+    fn list(&self, all: bool) -> Result<Vec<ImageSummary>>;
+    fn inspect(&self, name: &str) -> Result<ImageInspect>;
+    fn history(&self, name: &str) -> Result<Vec<HistoryItem>>;
+    /// Gives an image a name, `repo:tag`.
+    fn tag(&self, name: &str, target: &str) -> Result<Digest>;
+    fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        prune_parents: bool,
+        users: &[ImageUser],
+    ) -> Result<Vec<RemovedImage>>;
+    /// Removes dangling images (all unused ones with `all`) that `accepts` (RFC 3339 of creation, labels); answers bytes freed.
+    fn prune(
+        &self,
+        all: bool,
+        users: &[ImageUser],
+        accepts: &dyn Fn(&str, &BTreeMap<String, String>) -> bool,
+    ) -> Result<(Vec<RemovedImage>, u64)>;
+    /// Ids and names of the images in an archive.
+    fn load(
+        &self,
+        archive: &mut (dyn Read + Send),
+        progress: &mut (dyn FnMut(LoadEvent) + Send),
+    ) -> Result<Vec<(Digest, Vec<String>)>>;
+    fn save(&self, names: &[String], out: &mut dyn Write) -> Result<()>;
+    fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest>;
+    /// Checks the name of a new image: `repo`, `repo:tag`; answers it with its tag.
+    fn new_name(&self, repo: &str, tag: &str) -> Result<Option<String>>;
+    /// Applies Dockerfile instructions to a configuration.
+    fn apply_changes(&self, config: ImageConfig, changes: &[String]) -> Result<ImageConfig>;
+    /// Reads what a container has written; nobody may write while this runs.
+    fn read_container(&self, container: &ContainerId, image: &Digest) -> Result<Seed>;
+    fn layers_size(&self) -> u64;
+    fn count(&self) -> usize;
+    /// The root of a container that does not run, as a mount that is attached nowhere.
+    fn open_root(&self, container: &ContainerId, image: &Digest) -> Result<OwnedFd>;
+    /// Writes a tree as a tar stream.
+    fn export(&self, root: BorrowedFd<'_>, out: &mut dyn Write) -> Result<()>;
+}

@@ -1,0 +1,189 @@
+//! `/images`: the image store joined with containers and events.
+
+mod archives;
+mod catalog;
+mod commit;
+mod listing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cais_types::api::query::{Filters, ImageRemoveQuery};
+use cais_types::api::{HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse};
+use cais_types::{Digest, Error, Result};
+
+use super::filter::PruneFilter;
+use crate::house::{House, blocking};
+use crate::record::Record;
+
+pub use catalog::{CommitOrder, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed};
+
+/// The images of the engine.
+pub struct Images {
+    house: Arc<House>,
+    catalog: Arc<dyn ImageCatalog>,
+}
+
+impl Images {
+    /// Joins the store with the engine's containers and events.
+    pub fn new(house: Arc<House>, catalog: Arc<dyn ImageCatalog>) -> Self {
+        Self { house, catalog }
+    }
+
+    async fn with_catalog<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn ImageCatalog) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let catalog = Arc::clone(&self.catalog);
+        blocking(move || work(&*catalog)).await
+    }
+
+    fn users(&self) -> Vec<ImageUser> {
+        let containers = self.house.store.all();
+        let user = |record: &Record| ImageUser {
+            container: record.id,
+            image: record.image,
+            running: record.state.status.is_running(),
+        };
+        containers
+            .iter()
+            .map(|container| user(&container.record()))
+            .collect()
+    }
+
+    /// How many images there are.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn count(&self) -> Result<usize> {
+        self.with_catalog(|catalog| Ok(catalog.count())).await
+    }
+
+    /// Bytes of all layers, each once.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn layers_size(&self) -> Result<u64> {
+        self.with_catalog(|catalog| Ok(catalog.layers_size())).await
+    }
+
+    /// `GET /images/{name}/json`.
+    ///
+    /// # Errors
+    /// Not found.
+    pub async fn inspect(&self, name: &str) -> Result<ImageInspect> {
+        let name = name.to_owned();
+        self.with_catalog(move |catalog| catalog.inspect(&name))
+            .await
+    }
+
+    /// `GET /images/{name}/history`.
+    ///
+    /// # Errors
+    /// Not found.
+    pub async fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
+        let name = name.to_owned();
+        self.with_catalog(move |catalog| catalog.history(&name))
+            .await
+    }
+
+    /// `POST /images/{name}/tag`.
+    ///
+    /// # Errors
+    /// Not found, or an invalid name.
+    pub async fn tag(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
+        let target = if tag.is_empty() {
+            repo.to_owned()
+        } else {
+            format!("{repo}:{tag}")
+        };
+        let (name, shown) = (name.to_owned(), target.clone());
+        let id = self
+            .with_catalog(move |catalog| catalog.tag(&name, &target))
+            .await?;
+        self.publish("tag", &id.to_string(), &shown);
+        Ok(())
+    }
+
+    /// `DELETE /images/{name}`.
+    ///
+    /// # Errors
+    /// Not found, or in use.
+    pub async fn remove(
+        &self,
+        name: &str,
+        query: ImageRemoveQuery,
+    ) -> Result<Vec<ImageDeleteItem>> {
+        if !query.platforms.is_empty() {
+            return Err(Error::unsupported(
+                "removing a single platform of an image is not built yet",
+            ));
+        }
+        let (users, name) = (self.users(), name.to_owned());
+        let removed = self
+            .with_catalog(move |catalog| {
+                catalog.remove(&name, query.force, !query.no_prune, &users)
+            })
+            .await?;
+        Ok(self.told(&removed))
+    }
+
+    /// `POST /images/prune`: dangling images, or with `dangling=false` all that no container uses.
+    ///
+    /// # Errors
+    /// Invalid filters.
+    pub async fn prune(&self, filters: Filters) -> Result<ImagePruneResponse> {
+        filters.validate(&["dangling", "label", "label!", "until"])?;
+        let all = !filters.bool_or("dangling", true)?;
+        let mut rest = Filters::default();
+        for (name, values) in filters.iter().filter(|(name, _)| *name != "dangling") {
+            values.iter().for_each(|value| rest.add(name, value));
+        }
+        let filter = PruneFilter::new(rest)?;
+        let users = self.users();
+        let (removed, space_reclaimed) = self
+            .with_catalog(move |catalog| {
+                catalog.prune(all, &users, &|created, labels| {
+                    filter.accepts(created, labels)
+                })
+            })
+            .await?;
+        let items = self.told(&removed);
+        let reclaimed = BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]);
+        self.house.events.publish("image", "prune", "", reclaimed);
+        Ok(ImagePruneResponse {
+            images_deleted: (!items.is_empty()).then_some(items),
+            space_reclaimed,
+        })
+    }
+
+    /// Publishes what was removed and says it as the API does.
+    fn told(&self, removed: &[RemovedImage]) -> Vec<ImageDeleteItem> {
+        let deleted = |id: &Digest| ImageDeleteItem {
+            deleted: id.to_string(),
+            ..ImageDeleteItem::default()
+        };
+        removed
+            .iter()
+            .map(|one| match one {
+                RemovedImage::Untagged(name, id) => {
+                    self.publish("untag", &id.to_string(), &id.to_string());
+                    ImageDeleteItem {
+                        untagged: name.clone(),
+                        ..ImageDeleteItem::default()
+                    }
+                }
+                RemovedImage::Deleted(id) => {
+                    self.publish("delete", &id.to_string(), &id.to_string());
+                    deleted(id)
+                }
+                RemovedImage::Layer(id) => deleted(id),
+            })
+            .collect()
+    }
+
+    fn publish(&self, action: &str, id: &str, name: &str) {
+        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        self.house.events.publish("image", action, id, attributes);
+    }
+}

@@ -1,0 +1,174 @@
+//! Images made of a directory that overlayfs wrote to: of a container's read/write layer, or of a build step. Two steps, so
+//! that what writes to the directory need stand still during the first only.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cais_types::oci::Platform;
+use cais_types::{ContainerId, Digest, Reference};
+use rustix::fs::AtFlags;
+use serde_json::{Map, Value, json};
+
+use crate::error::ImageError;
+use crate::layers::changes::is_whiteout;
+use crate::layers::unpack::UnpackedLayer;
+use crate::layers::upper::{Upper, from_upper};
+use crate::layers::{DIFF, open_directory};
+use crate::store::{NewImage, Store};
+
+/// The digest of a tar stream without entries: a layer that changes nothing.
+const EMPTY_TAR: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
+/// A layer that was read and is in no image yet; dropped, it is deleted.
+pub struct ReadLayer(UnpackedLayer);
+
+impl ReadLayer {
+    /// Digest of the plain tar stream.
+    pub fn diff(&self) -> Digest {
+        self.0.diff
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.diff.to_string() == EMPTY_TAR
+    }
+}
+
+/// What an image on top of another one is to be.
+#[derive(Clone, Debug, Default)]
+pub struct CommitRequest {
+    /// The image below; none for the first layer of all.
+    pub parent: Option<Digest>,
+    /// `Env`, `Cmd`, `Entrypoint`, ...
+    pub config: Map<String, Value>,
+    pub author: String,
+    pub comment: String,
+    /// What made the layer, for the history.
+    pub created_by: String,
+    /// The container that was committed.
+    pub container: Option<ContainerId>,
+    pub references: Vec<Reference>,
+}
+
+impl Store {
+    /// The directory a container writes to.
+    pub fn upper(&self, container: &ContainerId) -> PathBuf {
+        self.root
+            .join("containers")
+            .join(container.to_string())
+            .join("upper")
+    }
+
+    /// Reads a layer out of a directory that stood on the layers of `parent`.
+    pub fn read_upper(
+        &self,
+        upper: Upper<'_>,
+        parent: Option<&Digest>,
+    ) -> Result<ReadLayer, ImageError> {
+        let chain = match parent {
+            None => Vec::new(),
+            Some(id) => {
+                let image = self.read().images.get(id).cloned();
+                let image = image.ok_or_else(|| ImageError::NoSuchImage(id.to_string()))?;
+                image.chain.clone()
+            }
+        };
+        let below = chain.iter().rev();
+        let below = below.map(|layer| open_directory(&self.layers.path(&layer.hex()).join(DIFF)));
+        let below: Vec<_> = below.collect::<Result<_, _>>()?;
+        let in_image = |path: &[u8]| {
+            let stat = |layer| rustix::fs::statat(layer, path, AtFlags::SYMLINK_NOFOLLOW).ok();
+            let found = below.iter().find_map(|layer| stat(layer.as_fd()));
+            found.is_some_and(|stat| !is_whiteout(&stat))
+        };
+        Ok(ReadLayer(from_upper(&self.layers, upper, &in_image)?))
+    }
+
+    /// Makes the image. A layer that changes nothing leaves no layer in it, only a line in its history.
+    pub fn commit_layer(
+        &self,
+        layer: ReadLayer,
+        request: CommitRequest,
+    ) -> Result<Digest, ImageError> {
+        let mut document = match &request.parent {
+            None => from_nothing(),
+            Some(parent) => self.inherited(parent)?,
+        };
+        let now = jiff::Timestamp::now().to_string();
+        let empty = layer.is_empty();
+        if !empty {
+            push(&mut document["rootfs"]["diff_ids"], json!(layer.0.diff));
+        }
+        let mut step = json!({"created": now, "created_by": request.created_by});
+        for (key, text) in [("author", &request.author), ("comment", &request.comment)] {
+            if !text.is_empty() {
+                step[key] = json!(text);
+                document[key] = json!(text);
+            }
+        }
+        if empty {
+            step["empty_layer"] = json!(true);
+        }
+        push(&mut document["history"], step);
+        document["created"] = json!(now);
+        document["config"] = Value::Object(request.config);
+        if let Some(container) = request.container {
+            document["container"] = json!(container.to_string());
+        }
+        let layers = Some(layer.0).filter(|_| !empty);
+        let committed = self.commit(NewImage {
+            config: document.to_string().into_bytes(),
+            layers: layers
+                .map(|layer| (layer.diff, Arc::new(layer)))
+                .into_iter()
+                .collect::<HashMap<_, _>>(),
+            parent: request.parent,
+            references: request.references,
+            ..NewImage::default()
+        })?;
+        Ok(committed.image.id)
+    }
+
+    /// What an image leaves to one that is made on top of it.
+    fn inherited(&self, parent: &Digest) -> Result<Value, ImageError> {
+        let bytes = self.config_bytes(parent)?;
+        let parent: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            ImageError::Archive(format!("invalid image configuration: {error}"))
+        })?;
+        let mut document = from_nothing();
+        for key in [
+            "architecture",
+            "variant",
+            "os",
+            "os.version",
+            "os.features",
+            "rootfs",
+            "history",
+        ] {
+            if let Some(value) = parent.get(key).filter(|value| !value.is_null()) {
+                document[key] = value.clone();
+            }
+        }
+        Ok(document)
+    }
+}
+
+fn from_nothing() -> Value {
+    let host = Platform::host();
+    json!({
+        "architecture": host.architecture,
+        "os": host.os,
+        "rootfs": {"type": "layers", "diff_ids": []},
+        "history": [],
+    })
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    } else {
+        *list = json!([item]);
+    }
+}
