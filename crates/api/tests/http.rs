@@ -278,3 +278,25 @@ fn no_route_of_the_engine_api_is_unknown() {
         );
     }
 }
+
+#[test]
+fn commit_reads_its_query_and_an_optional_configuration() {
+    let server = Server::start();
+    for (query, body, wants) in [
+        ("container=box", "", ["pause: true", " None"]),
+        ("container=box", "null", ["pause: true", " None"]),
+        ("container=box&pause=0", "{}", ["pause: false", "Some"]),
+        (
+            "container=box&changes=A&changes=B&repo=r&tag=t",
+            r#"{"User":"me"}"#,
+            ["changes: [", "me"],
+        ),
+    ] {
+        let request = format!("POST /commit?{query}\nContent-Type: application/json");
+        let answer = server.ask(&request, body);
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        for want in wants {
+            assert!(answer.contains(want), "{want}: {answer}");
+        }
+    }
+}
