@@ -103,6 +103,11 @@ fn a_running_container_becomes_an_image() {
         daemon.docker(&["run", "--rm", "made:one"]).unwrap(),
         "hello\n"
     );
+    check_traces(&daemon, id);
+}
+
+/// The history and the events of the commit.
+fn check_traces(daemon: &TestDaemon, id: &str) {
     let history = daemon
         .docker(&[
             "history",
