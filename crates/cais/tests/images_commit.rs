@@ -124,7 +124,7 @@ fn check_traces(daemon: &TestDaemon, id: &str) {
     );
     assert!(first.ends_with("a message"), "{first}");
     let events = events(
-        &daemon,
+        daemon,
         "{{.Type}} {{.Action}} {{.Actor.Attributes.imageRef}}",
     );
     for event in [
