@@ -1,5 +1,7 @@
 //! Linux bridges of networks: made, found again, removed.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use crate::error::NetworkError;
@@ -12,12 +14,16 @@ use crate::sysctl;
 pub struct Bridge {
     /// Interface name.
     pub name: String,
-    /// The host's address on it.
-    pub address: IpNet,
+    /// The host's addresses on it.
+    pub addresses: Vec<IpNet>,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Whether it has IPv6.
+    pub ipv6: bool,
     /// Whether the host may send from loopback addresses over it, for ports published there.
     pub route_localnet: bool,
+    /// Whether it is ours alone: other addresses are taken from it.
+    pub made: bool,
 }
 
 /// Makes the bridge, or brings one that is there into shape; answers its interface number.
@@ -25,7 +31,8 @@ pub fn ensure(socket: &Socket, bridge: &Bridge) -> Result<u32, NetworkError> {
     let task = "bridge";
     let find = || link::find(socket, &bridge.name).map_err(NetworkError::during(task));
     let mut found = find()?;
-    if found.is_none() {
+    let fresh = found.is_none();
+    if fresh {
         let mut batch = Messages::new();
         link::add_bridge(&mut batch, &bridge.name, random_mac()?, bridge.mtu);
         socket.run(&mut batch).map_err(NetworkError::during(task))?;
@@ -34,10 +41,20 @@ pub fn ensure(socket: &Socket, bridge: &Bridge) -> Result<u32, NetworkError> {
     let name = &bridge.name;
     let link = found.ok_or_else(|| NetworkError::NotFound(name.clone()))?;
     settings(bridge).map_err(NetworkError::during("bridge settings"))?;
-    let addresses = route::addresses(socket).map_err(NetworkError::during(task))?;
     let mut batch = Messages::new();
-    if !addresses.contains(&(link.index, bridge.address)) {
-        route::add_address(&mut batch, link.index, bridge.address);
+    let mut have = Vec::new();
+    if !fresh {
+        let addresses = route::addresses(socket).map_err(NetworkError::during(task))?;
+        let own = addresses
+            .into_iter()
+            .filter(|(index, _)| *index == link.index);
+        have.extend(own.map(|(_, address)| address));
+    }
+    for old in have.iter().filter(|old| is_stale(bridge, old)) {
+        route::delete_address(&mut batch, link.index, *old);
+    }
+    for address in bridge.addresses.iter().filter(|one| !have.contains(one)) {
+        route::add_address(&mut batch, link.index, *address);
     }
     link::up(&mut batch, link.index);
     socket
@@ -46,11 +63,21 @@ pub fn ensure(socket: &Socket, bridge: &Bridge) -> Result<u32, NetworkError> {
     Ok(link.index)
 }
 
+/// An address of a former configuration; link-local ones are the kernel's.
+fn is_stale(bridge: &Bridge, address: &IpNet) -> bool {
+    let kernels = match address.addr() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    bridge.made && !kernels && !bridge.addresses.contains(address)
+}
+
 /// No router advertisements from containers (CVE-2020-13401), and no IPv6 where the network has none.
 fn settings(bridge: &Bridge) -> std::io::Result<()> {
     let name = &bridge.name;
+    let off = if bridge.ipv6 { "0" } else { "1" };
     sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
-    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), off)?;
     if bridge.route_localnet {
         sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     }

@@ -1,8 +1,9 @@
 //! How the daemon wants its networks.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The options of the networks of one daemon.
 #[derive(Clone, Debug)]
@@ -15,8 +16,21 @@ pub struct Config {
     pub bip: Option<IpNet>,
     /// Part of that subnet which containers get addresses from (`--fixed-cidr`).
     pub fixed_cidr: Option<Ipv4Net>,
-    /// Where subnets come from, with the prefix length of each (`--default-address-pool`).
-    pub pools: Vec<(Ipv4Net, u8)>,
+    /// Address and subnet of the default bridge for IPv6 (`--bip6`).
+    pub bip_v6: Option<Ipv6Net>,
+    /// IPv6 subnet of the default bridge, or the part of it which containers get addresses from (`--fixed-cidr-v6`).
+    pub fixed_cidr_v6: Option<Ipv6Net>,
+    /// Whether the default bridge has IPv6 (`--ipv6`).
+    pub ipv6: bool,
+    /// Next hop of containers on the default bridge, if it is not the bridge itself (`--default-gateway`).
+    pub default_gateway: Option<Ipv4Addr>,
+    /// See `default_gateway`.
+    pub default_gateway_v6: Option<Ipv6Addr>,
+    /// Where subnets come from, with the prefix length of each (`--default-address-pool`). Without one for IPv6, those
+    /// come from a range of our own (RFC 4193).
+    pub pools: Vec<(IpNet, u8)>,
+    /// By driver, options of networks that do not give them (`--default-network-opt`).
+    pub default_network_options: BTreeMap<String, BTreeMap<String, String>>,
     /// Largest packet of container interfaces in bytes (`--mtu`).
     pub mtu: u32,
     /// Whether firewall rules are made (`--iptables`).
@@ -46,7 +60,13 @@ impl Default for Config {
             table: "cais".to_owned(),
             bip: None,
             fixed_cidr: None,
+            bip_v6: None,
+            fixed_cidr_v6: None,
+            ipv6: false,
+            default_gateway: None,
+            default_gateway_v6: None,
             pools: default_pools(),
+            default_network_options: BTreeMap::new(),
             mtu: 1500,
             firewall: true,
             icc: true,
@@ -62,10 +82,10 @@ impl Default for Config {
 }
 
 /// One /16 for the default bridge as Docker has it, then /24s, so that networks do not run out.
-fn default_pools() -> Vec<(Ipv4Net, u8)> {
+fn default_pools() -> Vec<(IpNet, u8)> {
     let pool = |first, second, length, size| {
         let net = Ipv4Net::new_assert([first, second, 0, 0].into(), length);
-        (net, size)
+        (IpNet::V4(net), size)
     };
     vec![
         pool(172, 17, 16, 16),

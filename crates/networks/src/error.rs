@@ -13,14 +13,21 @@ pub enum NetworkError {
     /// No network of this name or id.
     #[error("network {0} not found")]
     NotFound(String),
+    /// Something that a request names is not there.
+    #[error("{0}")]
+    Missing(String),
     /// The name is taken.
     #[error("network with name {0} already exists")]
     Exists(String),
     /// Containers are on it.
-    #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
+    #[error(
+        "error while removing network: network {name} id {id} has active endpoints ({endpoints})"
+    )]
     InUse {
         /// The network's name.
         name: String,
+        /// The network's id.
+        id: String,
         /// `name:"..." id:"..."` of each.
         endpoints: String,
     },
@@ -33,9 +40,14 @@ pub enum NetworkError {
     /// May not be done.
     #[error("{0}")]
     Forbidden(String),
+    /// The container is not on the network.
+    #[error("{0}")]
+    NotConnected(String),
     /// Every address of the subnet is used.
-    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
     NoAddress {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
         /// The network's name.
         name: String,
         /// The network's id.
@@ -104,7 +116,7 @@ impl NetworkError {
     /// What kind of failure it is.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::NotFound(_) | Self::Missing(_) => ErrorClass::NotFound,
             Self::Exists(_) => ErrorClass::Conflict,
             Self::InUse { .. } | Self::Forbidden(_) => ErrorClass::Forbidden,
             Self::Invalid(_) => ErrorClass::Invalid,

@@ -4,6 +4,7 @@
 mod bridge;
 mod config;
 pub mod dns;
+mod drivers;
 mod error;
 pub mod files;
 pub mod firewall;
@@ -18,6 +19,7 @@ pub mod wire;
 pub use config::Config;
 pub use error::NetworkError;
 pub use store::{
-    BridgeRecord, Driver, Endpoint, EndpointRecord, EndpointRequest, NetworkRecord, NetworkRequest,
-    NetworkState, PortBinding, PortRequest, Sandbox, SandboxRecord, SandboxRequest, Store,
+    BridgeRecord, Driver, Endpoint, EndpointRecord, EndpointRequest, GatewayMode, Link, Live,
+    NetworkRecord, NetworkRequest, NetworkState, ParentMode, ParentRecord, Pool, PoolRequest,
+    PortBinding, PortRequest, Sandbox, SandboxRecord, SandboxRequest, Store,
 };

@@ -26,7 +26,10 @@ fn running_containers_keep_their_ports_and_others_lose_them() {
         let ports = output("ip", &["-o", "link", "show", "master", "test0"]);
         assert_eq!(ports.lines().count(), 1, "the stray port is gone: {ports}");
         let next = store.open(&request(3, &[])).unwrap();
-        assert_eq!(next.endpoints["bridge"].address.to_string(), "10.88.0.3");
+        assert_eq!(
+            next.endpoints["bridge"].address.unwrap().addr().to_string(),
+            "10.88.0.3"
+        );
         drop((kept, gone));
     });
 }

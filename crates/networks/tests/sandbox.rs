@@ -19,7 +19,7 @@ fn a_container_finds_its_interface_address_and_route() {
         .into();
         let sandbox = store.open(&wanted).unwrap();
         let endpoint = &sandbox.endpoints["bridge"];
-        assert_eq!(endpoint.address.to_string(), "10.88.0.2");
+        assert_eq!(endpoint.address.unwrap().addr().to_string(), "10.88.0.2");
         assert_eq!(endpoint.gateway.unwrap().to_string(), "10.88.0.1");
         inside(&sandbox.netns, || {
             let socket = Socket::route().unwrap();
@@ -53,7 +53,14 @@ fn interfaces_go_with_the_namespace_and_addresses_come_back() {
         let store = host.store();
         let first = store.open(&request(1, &[])).unwrap();
         let second = store.open(&request(2, &[])).unwrap();
-        assert_eq!(second.endpoints["bridge"].address.to_string(), "10.88.0.3");
+        assert_eq!(
+            second.endpoints["bridge"]
+                .address
+                .unwrap()
+                .addr()
+                .to_string(),
+            "10.88.0.3"
+        );
         drop(first);
         store.close(&container(1)).unwrap();
         store.close(&container(1)).unwrap();
@@ -66,7 +73,14 @@ fn interfaces_go_with_the_namespace_and_addresses_come_back() {
         };
         eventually("one veth is left", || veths() == 1);
         let third = store.open(&request(3, &[])).unwrap();
-        assert_eq!(third.endpoints["bridge"].address.to_string(), "10.88.0.2");
+        assert_eq!(
+            third.endpoints["bridge"]
+                .address
+                .unwrap()
+                .addr()
+                .to_string(),
+            "10.88.0.2"
+        );
         drop((second, third));
         store.close(&container(2)).unwrap();
         store.close(&container(3)).unwrap();
@@ -115,7 +129,14 @@ fn a_failed_open_gives_everything_back() {
         store.settle();
         assert!(!output("nft", &["list", "ruleset"]).contains("8080"));
         let sandbox = store.open(&request(2, &[("80/tcp", "", "8080")])).unwrap();
-        assert_eq!(sandbox.endpoints["bridge"].address.to_string(), "10.88.0.2");
+        assert_eq!(
+            sandbox.endpoints["bridge"]
+                .address
+                .unwrap()
+                .addr()
+                .to_string(),
+            "10.88.0.2"
+        );
     });
 }
 
@@ -152,7 +173,7 @@ fn fifty_at_once_get_fifty_addresses_fast() {
         assert!(elapsed.as_secs() < 5, "{elapsed:?}");
         let mut addresses: Vec<_> = sandboxes
             .iter()
-            .map(|one| one.endpoints["bridge"].address)
+            .map(|one| one.endpoints["bridge"].address.unwrap())
             .collect();
         addresses.sort();
         addresses.dedup();

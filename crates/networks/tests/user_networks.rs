@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cais_networks::{EndpointRequest, NetworkRequest};
+use cais_networks::{EndpointRequest, NetworkRequest, PoolRequest};
 use cais_types::ErrorClass;
 
 use crate::host::{container, inside, on_host, output, request, serve, talk};
@@ -20,7 +20,10 @@ fn user_networks_are_apart_and_can_be_removed() {
         let store = host.store();
         store.create_network(&wanted("front")).unwrap();
         let back = NetworkRequest {
-            subnet: Some("10.99.0.0/24".parse().unwrap()),
+            pools: vec![PoolRequest {
+                subnet: "10.99.0.0/24".to_owned(),
+                ..PoolRequest::default()
+            }],
             internal: true,
             ..wanted("back")
         };
@@ -43,8 +46,14 @@ fn user_networks_are_apart_and_can_be_removed() {
             .map(|name| (name.to_owned(), EndpointRequest::default()))
             .into();
         let both = store.open(&both).unwrap();
-        assert_eq!(both.endpoints["front"].address.to_string(), "172.17.0.2");
-        assert_eq!(both.endpoints["back"].address.to_string(), "10.99.0.2");
+        assert_eq!(
+            both.endpoints["front"].address.unwrap().addr().to_string(),
+            "172.17.0.2"
+        );
+        assert_eq!(
+            both.endpoints["back"].address.unwrap().addr().to_string(),
+            "10.99.0.2"
+        );
         assert_eq!(both.endpoints["back"].gateway, None);
         serve(&both.netns, "0.0.0.0", 80);
         let mut inner = request(2, &[]);
@@ -62,7 +71,8 @@ fn user_networks_are_apart_and_can_be_removed() {
         let error = store.remove_network("front").unwrap_err();
         let text = error.to_string();
         assert!(
-            text.starts_with("error while removing network: network front has active endpoints (name:\"c1\" id:\""),
+            text.starts_with("error while removing network: network front id ")
+                && text.contains(" has active endpoints (name:\"c1\" id:\""),
             "{text}"
         );
         let list: Vec<_> = store

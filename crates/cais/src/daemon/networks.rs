@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use cais_engine::ports::{Sandbox, SandboxRequest, SandboxStore};
 use cais_engine::services::networks::NetworkCatalog;
-use cais_networks::{Endpoint, EndpointRequest, NetworkRecord, NetworkRequest, Store};
+use cais_networks::{
+    Endpoint, EndpointRequest, Link, NetworkRecord, NetworkRequest, PoolRequest, Store,
+};
 use cais_types::api::{
-    EndpointSettings, Ipam, IpamConfig, Network, NetworkCreateRequest, PortBinding,
+    ConfigReference, EndpointSettings, Ipam, IpamConfig, Network, NetworkCreateRequest, PortBinding,
 };
 use cais_types::{ContainerId, Error, NetworkId, Result};
+use ipnet::IpNet;
 
 /// Adapts [`Store`].
 pub struct Networks(pub Arc<Store>);
@@ -77,22 +80,50 @@ impl SandboxStore for Networks {
 }
 
 fn endpoint_request(asked: &EndpointSettings) -> Result<EndpointRequest> {
-    let wanted = asked
-        .ipam_config
-        .as_ref()
-        .map(|config| config.ipv4_address.as_str())
-        .filter(|text| !text.is_empty());
-    let address = wanted
-        .map(|text| {
-            text.parse()
-                .map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}")))
-        })
-        .transpose()?;
-    let mac = Some(asked.mac_address.as_str())
-        .filter(|text| !text.is_empty())
-        .map(parse_mac)
-        .transpose()?;
-    Ok(EndpointRequest { address, mac })
+    let ipam = asked.ipam_config.clone().unwrap_or_default();
+    let links = asked.links.iter().flatten().map(|link| {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        Link {
+            target: target.trim_start_matches('/').to_owned(),
+            alias: alias.rsplit('/').next().unwrap_or(alias).to_owned(),
+        }
+    });
+    let link_local = ipam.link_local_ips.iter();
+    Ok(EndpointRequest {
+        address: parse_address("IPv4", &ipam.ipv4_address)?,
+        address_v6: parse_address("IPv6", &ipam.ipv6_address)?,
+        link_local: link_local
+            .map(|text| parse_address("link-local IP", text))
+            .filter_map(Result::transpose)
+            .collect::<Result<_>>()?,
+        mac: Some(asked.mac_address.as_str())
+            .filter(|text| !text.is_empty())
+            .map(parse_mac)
+            .transpose()?,
+        aliases: asked.aliases.clone().unwrap_or_default(),
+        dns_names: asked.dns_names.clone().unwrap_or_default(),
+        links: links.collect(),
+        gw_priority: asked.gw_priority,
+        driver_options: asked.driver_opts.clone().unwrap_or_default(),
+        former: [&asked.ip_address, &asked.global_ipv6_address]
+            .into_iter()
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+    })
+}
+
+fn parse_address(what: &str, text: &str) -> Result<Option<IpAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address: Option<IpAddr> = text.parse().ok();
+    let fits = address.filter(|address| match what {
+        "IPv4" => address.is_ipv4(),
+        "IPv6" => address.is_ipv6(),
+        _ => true,
+    });
+    fits.map(Some)
+        .ok_or_else(|| Error::invalid(format!("invalid {what} address: {text}")))
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6]> {
@@ -106,16 +137,19 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
 }
 
 fn filled(asked: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
+    let gateway = |address: Option<IpAddr>| address.map(|one| one.to_string()).unwrap_or_default();
+    let text = |net: Option<IpNet>| net.map(|net| net.addr().to_string()).unwrap_or_default();
+    let bits = |net: Option<IpNet>| net.map_or(0, |net| net.prefix_len().into());
     EndpointSettings {
         mac_address: endpoint.mac.clone(),
         network_id: endpoint.network_id.to_string(),
         endpoint_id: endpoint.endpoint_id.clone(),
-        gateway: endpoint
-            .gateway
-            .map(|address| address.to_string())
-            .unwrap_or_default(),
-        ip_address: endpoint.address.to_string(),
-        ip_prefix_len: endpoint.prefix_len.into(),
+        gateway: gateway(endpoint.gateway),
+        ip_address: text(endpoint.address),
+        ip_prefix_len: bits(endpoint.address),
+        ipv6_gateway: gateway(endpoint.gateway_v6),
+        global_ipv6_address: text(endpoint.address_v6),
+        global_ipv6_prefix_len: bits(endpoint.address_v6),
         ..asked
     }
 }
@@ -149,7 +183,7 @@ impl NetworkCatalog for Networks {
     }
 
     fn create(&self, request: &NetworkCreateRequest) -> Result<Network> {
-        let id = self.0.create_network(&network_request(request)?)?;
+        let id = self.0.create_network(&network_request(request))?;
         NetworkCatalog::find(self, &id.to_string())
     }
 
@@ -158,90 +192,70 @@ impl NetworkCatalog for Networks {
     }
 }
 
-/// What is not built yet is refused here, so that no option is taken and then ignored.
-fn network_request(request: &NetworkCreateRequest) -> Result<NetworkRequest> {
-    let unsupported =
-        |what: &str| Error::unsupported(format!("{what} is not built yet for networks"));
-    for (asked, what) in [
-        (request.enable_ipv6 == Some(true), "IPv6"),
-        (request.enable_ipv4 == Some(false), "switching IPv4 off"),
-        (request.ingress, "ingress"),
-        (
-            request.config_only
-                || request
-                    .config_from
-                    .as_ref()
-                    .is_some_and(|from| !from.network.is_empty()),
-            "config-only",
-        ),
-        (
-            !matches!(request.scope.as_str(), "" | "local"),
-            "a scope other than local",
-        ),
-    ] {
-        if asked {
-            return Err(unsupported(what));
-        }
-    }
+fn network_request(request: &NetworkCreateRequest) -> NetworkRequest {
     let ipam = request.ipam.clone().unwrap_or_default();
-    if !matches!(ipam.driver.as_str(), "" | "default") {
-        return Err(unsupported("an IPAM driver other than default"));
-    }
-    let ranges = ipam.config.unwrap_or_default();
-    if ranges.len() > 1 {
-        return Err(unsupported("more than one subnet"));
-    }
-    let range = ranges.into_iter().next().unwrap_or_default();
-    if !range.auxiliary_addresses.is_empty() {
-        return Err(unsupported("--aux-address"));
-    }
-    Ok(NetworkRequest {
+    let pools = ipam.config.unwrap_or_default().into_iter();
+    let from = request.config_from.clone().unwrap_or_default().network;
+    NetworkRequest {
         name: request.name.clone(),
         driver: request.driver.clone(),
-        subnet: address("subnet", &range.subnet)?,
-        gateway: address("gateway", &range.gateway)?,
-        range: address("IP range", &range.ip_range)?,
+        scope: request.scope.clone(),
+        pools: pools
+            .map(|pool| PoolRequest {
+                subnet: pool.subnet,
+                gateway: pool.gateway,
+                range: pool.ip_range,
+                auxiliary: pool.auxiliary_addresses,
+            })
+            .collect(),
+        ipam_driver: ipam.driver,
+        ipam_options: ipam.options,
+        ipv4: request.enable_ipv4,
+        ipv6: request.enable_ipv6,
         internal: request.internal,
+        attachable: request.attachable,
+        ingress: request.ingress,
+        config_only: request.config_only,
+        config_from: Some(from).filter(|name| !name.is_empty()),
         options: request.options.clone().unwrap_or_default(),
         labels: request.labels.clone().unwrap_or_default(),
-    })
-}
-
-fn address<T: std::str::FromStr>(what: &str, text: &str) -> Result<Option<T>> {
-    match text {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|_| Error::invalid(format!("invalid {what}: {text}"))),
     }
 }
 
 fn network(record: NetworkRecord) -> Network {
-    let config = record.bridge.as_ref().map(|bridge| {
-        vec![IpamConfig {
-            subnet: bridge.subnet.to_string(),
-            ip_range: bridge
-                .range
-                .map(|range| range.to_string())
-                .unwrap_or_default(),
-            gateway: bridge.gateway.to_string(),
-            ..IpamConfig::default()
-        }]
+    let pools = record.pools.iter().map(|pool| IpamConfig {
+        subnet: pool.subnet.to_string(),
+        ip_range: pool
+            .range
+            .map(|range| range.to_string())
+            .unwrap_or_default(),
+        gateway: pool.gateway.map(|one| one.to_string()).unwrap_or_default(),
+        auxiliary_addresses: pool
+            .auxiliary
+            .iter()
+            .map(|(name, address)| (name.clone(), address.to_string()))
+            .collect(),
     });
     Network {
-        name: record.name,
         id: record.id.to_string(),
         created: record.created.to_string(),
         scope: "local".to_owned(),
         driver: record.driver.name().to_owned(),
-        enable_ipv4: true,
+        enable_ipv4: record.ipv4,
+        enable_ipv6: record.ipv6,
         ipam: Ipam {
-            driver: "default".to_owned(),
-            options: None,
-            config: Some(config.unwrap_or_default()),
+            config: Some(pools.collect()),
+
+            options: record.ipam_options,
+            driver: record.ipam_driver,
         },
+        name: record.name,
         internal: record.internal,
+        attachable: record.attachable,
+        config_only: record.config_only,
+        config_from: ConfigReference {
+            network: record.config_from.unwrap_or_default(),
+        },
         options: record.options,
         labels: record.labels,
         ..Network::default()

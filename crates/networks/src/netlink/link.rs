@@ -6,21 +6,22 @@ use super::message::{Attributes, Message, Messages, u32_at};
 use super::socket::{NetlinkError, Socket};
 use super::{CREATE, DUMP, EXCLUSIVE};
 
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_NET_NS_FD: u16 = 28;
+pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
@@ -34,6 +35,8 @@ const AF_INET6: u16 = 10;
 
 /// Bytes of a `struct ifinfomsg`.
 const INFO: usize = 16;
+
+pub use super::child::{IpvlanFlag, IpvlanMode, MacvlanMode};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -64,7 +67,7 @@ pub struct Veth<'a> {
     pub name: &'a str,
     /// Name of the end in `netns`.
     pub peer: &'a str,
-    /// Interface number of that end; free in its namespace.
+    /// Interface number of that end, free in its namespace; 0 for any.
     pub peer_index: u32,
     /// Where the peer goes.
     pub netns: BorrowedFd<'a>,
@@ -76,7 +79,7 @@ pub struct Veth<'a> {
     pub bridge: u32,
 }
 
-fn info(index: u32, flags: u32, change: u32) -> [u8; INFO] {
+pub(super) fn info(index: u32, flags: u32, change: u32) -> [u8; INFO] {
     let mut header = [0; INFO];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
@@ -122,6 +125,21 @@ pub fn add_veth(batch: &mut Messages, veth: &Veth<'_>) {
         });
 }
 
+/// Asks for a veth pair with both ends here, down.
+pub fn add_pair(batch: &mut Messages, name: &str, peer: &str) {
+    batch
+        .begin(RTM_NEWLINK, CREATE | EXCLUSIVE, &info(0, 0, 0))
+        .put_str(IFLA_IFNAME, name)
+        .nested(IFLA_LINKINFO, |kind| {
+            kind.put(IFLA_INFO_KIND, b"veth")
+                .nested(IFLA_INFO_DATA, |data| {
+                    data.nested(VETH_INFO_PEER, |far| {
+                        far.raw(&info(0, 0, 0)).put_str(IFLA_IFNAME, peer);
+                    });
+                });
+        });
+}
+
 /// How a bridge treats one of its ports (`linux/if_bridge.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortMode {
@@ -155,6 +173,13 @@ pub fn port_up(batch: &mut Messages, name: &str, mode: PortMode) {
 /// Takes an interface up.
 pub fn up(batch: &mut Messages, index: u32) {
     batch.begin(RTM_NEWLINK, 0, &info(index, IFF_UP, IFF_UP));
+}
+
+/// Takes an interface up by name.
+pub fn up_by_name(batch: &mut Messages, name: &str) {
+    batch
+        .begin(RTM_NEWLINK, 0, &info(0, IFF_UP, IFF_UP))
+        .put_str(IFLA_IFNAME, name);
 }
 
 /// Removes an interface by name.

@@ -1,5 +1,6 @@
 //! Netlink without helpers: messages, sockets, and the few rtnetlink requests that networks are made of.
 
+pub mod child;
 pub mod link;
 pub mod message;
 pub mod route;
@@ -12,6 +13,8 @@ pub use socket::{NetlinkError, Socket};
 pub const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`: the kernel answers even when nothing went wrong.
 pub const ACK: u16 = 0x4;
+/// `NLM_F_REPLACE`: put it in the place of the object that exists.
+pub const REPLACE: u16 = 0x100;
 /// `NLM_F_EXCL`: fail when the object exists.
 pub const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_CREATE`: make the object when it is missing.

@@ -6,11 +6,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::message::{Attributes, Message, Messages};
 use super::socket::{NetlinkError, Socket};
-use super::{CREATE, DUMP, EXCLUSIVE};
+use super::{CREATE, DUMP, EXCLUSIVE, REPLACE};
 
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
 const IFA_ADDRESS: u16 = 1;
@@ -25,6 +27,8 @@ const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
+const RT_SCOPE_NOWHERE: u8 = 255;
 const RTN_UNICAST: u8 = 1;
 
 /// Bytes of a `struct ifaddrmsg`.
@@ -74,17 +78,59 @@ pub fn add_address(batch: &mut Messages, index: u32, address: IpNet) {
     }
 }
 
-/// Adds a default route through a gateway; the kernel finds the interface by the gateway's subnet.
-pub fn add_default_route(batch: &mut Messages, gateway: IpAddr) {
+/// Takes an address from an interface.
+pub fn delete_address(batch: &mut Messages, index: u32, address: IpNet) {
+    let mut header = [0; ADDRESS];
+    header[0] = family(address.addr());
+    header[1] = address.prefix_len();
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    batch
+        .begin(RTM_DELADDR, 0, &header)
+        .put(IFA_LOCAL, &octets(address.addr()));
+}
+
+/// A default route of one address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// Whether it is of IPv6.
+    pub ipv6: bool,
+    /// Next hop, if the world is not on the link.
+    pub gateway: Option<IpAddr>,
+    /// Interface number.
+    pub interface: u32,
+}
+
+fn unicast(ipv6: bool, gateway: bool) -> [u8; ROUTE] {
     let mut header = [0; ROUTE];
-    header[0] = family(gateway);
+    header[0] = if ipv6 { 10 } else { 2 };
     header[4] = RT_TABLE_MAIN;
     header[5] = RTPROT_BOOT;
-    header[6] = RT_SCOPE_UNIVERSE;
+    header[6] = if gateway || ipv6 {
+        RT_SCOPE_UNIVERSE
+    } else {
+        RT_SCOPE_LINK
+    };
     header[7] = RTN_UNICAST;
+    header
+}
+
+/// Sets the default route, in the place of another one if there is one.
+pub fn set_default_route(batch: &mut Messages, route: &DefaultRoute) {
+    let header = unicast(route.ipv6, route.gateway.is_some());
+    batch.begin(RTM_NEWROUTE, CREATE | REPLACE, &header);
+    if let Some(gateway) = route.gateway {
+        batch.put(RTA_GATEWAY, &octets(gateway));
+    }
+    batch.put_u32(RTA_OIF, route.interface);
+}
+
+/// Removes the default route through an interface.
+pub fn delete_default_route(batch: &mut Messages, ipv6: bool, interface: u32) {
+    let mut header = unicast(ipv6, false);
+    header[6] = RT_SCOPE_NOWHERE;
     batch
-        .begin(RTM_NEWROUTE, CREATE | EXCLUSIVE, &header)
-        .put(RTA_GATEWAY, &octets(gateway));
+        .begin(RTM_DELROUTE, 0, &header)
+        .put_u32(RTA_OIF, interface);
 }
 
 /// The addresses of all interfaces, with interface numbers.

@@ -1,6 +1,9 @@
 //! The networks of one daemon. One lock over what is allocated; the kernel is asked outside of it where that takes long.
 
+mod endpoints;
+mod live;
 mod networks;
+mod pools;
 mod records;
 mod sandboxes;
 mod start;
@@ -23,9 +26,15 @@ use crate::ipam::Addresses;
 use crate::netlink::Socket;
 use crate::nft;
 
+pub use endpoints::{Endpoint, EndpointRequest};
+pub use live::Live;
 pub use networks::{NetworkRequest, NetworkState};
-pub use records::{BridgeRecord, Driver, EndpointRecord, NetworkRecord, SandboxRecord};
-pub use sandboxes::{Endpoint, EndpointRequest, PortBinding, PortRequest, Sandbox, SandboxRequest};
+pub use pools::PoolRequest;
+pub use records::{
+    BridgeRecord, Driver, EndpointRecord, GatewayMode, Link, NetworkRecord, ParentMode,
+    ParentRecord, Pool, SandboxRecord,
+};
+pub use sandboxes::{PortBinding, PortRequest, Sandbox, SandboxRequest};
 
 /// The networks of a daemon, and the sandboxes on them.
 #[derive(Debug)]
@@ -66,8 +75,9 @@ struct State {
 #[derive(Debug)]
 struct Network {
     record: NetworkRecord,
-    addresses: Option<Addresses>,
-    /// Interface number of the bridge.
+    /// Of each pool of the record.
+    addresses: Vec<Addresses>,
+    /// Interface number of the bridge or the parent.
     interface: u32,
 }
 
@@ -104,15 +114,7 @@ impl State {
         let bridges: Vec<_> = self
             .networks
             .values()
-            .filter_map(|network| {
-                Some(
-                    network
-                        .record
-                        .bridge
-                        .as_ref()?
-                        .rules(network.record.internal),
-                )
-            })
+            .filter_map(|network| network.record.rules())
             .collect();
         let ports: Vec<_> = self
             .sandboxes
@@ -166,8 +168,8 @@ impl Store {
             return self.config.host_gateway;
         }
         let state = self.lock();
-        let bridge = state.find("bridge").ok()?.record.bridge.as_ref()?;
-        Some(bridge.gateway.into())
+        let pools = &state.find("bridge").ok()?.record.pools;
+        pools.first()?.gateway
     }
 
     /// The rule set as it should be in the kernel now.

@@ -1,39 +1,56 @@
 //! Networks that users make, list and remove.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use cais_state::Durability;
 use cais_types::{ContainerId, NetworkId};
-use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 
-use crate::bridge::{self, Bridge};
+use crate::bridge;
+use crate::drivers::{self, NetworkDriver, Options, Surroundings};
 use crate::error::NetworkError;
-use crate::ipam::{self, Addresses};
-use crate::netlink::{Socket, route};
+use crate::ipam::Addresses;
 
-use super::records::{BridgeRecord, Driver, EndpointRecord, NETWORKS, NetworkRecord};
+use super::pools::{self, PoolRequest};
+use super::records::{Driver, EndpointRecord, NETWORKS, NetworkRecord};
 use super::{Network, State, Store};
 
 /// Names that no user may take or remove.
 const PREDEFINED: [&str; 4] = ["bridge", "host", "none", "default"];
+
+/// What Docker answers to who wants a part of a swarm.
+const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect \
+                        this node to swarm and try again.";
 
 /// A network that a user wants.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkRequest {
     /// Its name.
     pub name: String,
-    /// Empty or `bridge`.
+    /// Empty for `bridge`.
     pub driver: String,
-    /// `None` for the first free one of the pools.
-    pub subnet: Option<Ipv4Net>,
-    /// `None` for the first address of the subnet.
-    pub gateway: Option<Ipv4Addr>,
-    /// Where endpoint addresses come from.
-    pub range: Option<Ipv4Net>,
+    /// Empty or `local`.
+    pub scope: String,
+    /// Its subnets; without one for a family, the first free one of the daemon's ranges.
+    pub pools: Vec<PoolRequest>,
+    /// Empty for `default`.
+    pub ipam_driver: String,
+    /// Kept for clients.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// Whether it has IPv4; yes unless said otherwise.
+    pub ipv4: Option<bool>,
+    /// Whether it has IPv6; no unless said otherwise.
+    pub ipv6: Option<bool>,
     /// Whether nothing outside can be reached.
     pub internal: bool,
+    /// Kept for clients.
+    pub attachable: bool,
+    /// The routing mesh of a swarm.
+    pub ingress: bool,
+    /// Only a configuration for other networks.
+    pub config_only: bool,
+    /// The network whose configuration is taken.
+    pub config_from: Option<String>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
     /// Labels.
@@ -47,17 +64,6 @@ pub struct NetworkState {
     pub record: NetworkRecord,
     /// The running containers on it, with their names.
     pub containers: BTreeMap<ContainerId, (String, EndpointRecord)>,
-}
-
-fn flag(request: &NetworkRequest, option: &str, default: bool) -> Result<bool, NetworkError> {
-    match request.options.get(option).map(String::as_str) {
-        None => Ok(default),
-        Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(true),
-        Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(false),
-        Some(text) => Err(NetworkError::Invalid(format!(
-            "failed to parse {option} value: {text:?}"
-        ))),
-    }
 }
 
 impl Store {
@@ -79,108 +85,110 @@ impl Store {
         state.find(network).map(|found| view(&state, found))
     }
 
-    /// Makes a bridge network: all of it or nothing.
+    /// Makes a network: all of it or nothing.
     pub fn create_network(&self, request: &NetworkRequest) -> Result<NetworkId, NetworkError> {
-        if PREDEFINED.contains(&request.name.as_str()) {
-            let name = &request.name;
-            let text = format!("operation is not permitted on predefined {name} network");
-            return Err(NetworkError::Forbidden(text));
-        }
-        if !matches!(request.driver.as_str(), "" | "bridge") {
-            let text = format!(
-                "network driver {} is not supported by cais yet",
-                request.driver
-            );
-            return Err(NetworkError::Unsupported(text));
-        }
+        let kind = check(request)?;
         let mut state = self.lock();
-        if state
-            .networks
-            .values()
-            .any(|one| one.record.name == request.name)
-        {
+        let mut networks = state.networks.values();
+        if networks.any(|one| one.record.name == request.name) {
             return Err(NetworkError::Exists(request.name.clone()));
         }
-        let id = NetworkId::from_bytes(bridge::random()?);
-        let record = NetworkRecord {
-            id,
-            name: request.name.clone(),
-            driver: Driver::Bridge,
-            created: Timestamp::now(),
-            internal: request.internal,
-            options: request.options.clone(),
-            labels: request.labels.clone(),
-            bridge: Some(self.bridge_record(&state, &id, request)?),
-        };
+        let record = self.plan(&state, request, kind)?;
+        let id = record.id;
         self.db
             .put(Durability::Power, NETWORKS, &id.to_string(), &record)?;
         let made = self
-            .attach(&mut state, record)
+            .attach(&mut state, record.clone())
             .and_then(|()| self.replace_rules(&state));
         if let Err(error) = made {
-            self.detach(&mut state, &id)?;
+            self.detach(&mut state, &record)?;
             return Err(error);
         }
         Ok(id)
     }
 
-    fn bridge_record(
+    /// The record of a new network; nothing is made yet.
+    fn plan(
         &self,
         state: &State,
-        id: &NetworkId,
         request: &NetworkRequest,
-    ) -> Result<BridgeRecord, NetworkError> {
-        let subnet = match request.subnet {
-            Some(subnet) => subnet.trunc(),
-            None => self.free_subnet(state)?,
+        kind: Driver,
+    ) -> Result<NetworkRecord, NetworkError> {
+        let inherited;
+        let (source, kind) = match &request.config_from {
+            None => (request, kind),
+            Some(name) => {
+                inherited = inherit(state, request, name)?;
+                (&inherited, kind)
+            }
         };
-        let taken =
-            |other: &BridgeRecord| other.subnet.contains(&subnet) || subnet.contains(&other.subnet);
-        let bridges = || {
-            state
-                .networks
-                .values()
-                .filter_map(|one| one.record.bridge.as_ref())
+        let mut record = NetworkRecord {
+            id: NetworkId::from_bytes(bridge::random()?),
+            name: request.name.clone(),
+            driver: if request.config_only {
+                Driver::Null
+            } else {
+                kind
+            },
+            created: Timestamp::now(),
+            ipv4: true,
+            ipv6: false,
+            internal: source.internal,
+            attachable: source.attachable,
+            config_only: request.config_only,
+            config_from: request.config_from.clone(),
+            ipam_driver: source.ipam_driver.clone(),
+            ipam_options: source.ipam_options.clone(),
+            pools: Vec::new(),
+            options: self.options(kind, source),
+            labels: source.labels.clone(),
+            mtu: self.config.mtu,
+            interface_prefix: "eth".to_owned(),
+            bridge: None,
+            parent: None,
         };
-        if bridges().any(taken) {
-            let text = "invalid pool request: Pool overlaps with other one on this address space";
-            return Err(NetworkError::Forbidden(text.to_owned()));
+        if record.ipam_driver.is_empty() {
+            "default".clone_into(&mut record.ipam_driver);
         }
-        let gateway = request
-            .gateway
-            .unwrap_or_else(|| ipam::first_address(subnet));
-        if !subnet.contains(&gateway) {
-            let text = format!("invalid network config: gateway {gateway} is not in {subnet}");
-            return Err(NetworkError::Invalid(text));
+        families(&mut record, source)?;
+        if record.config_only {
+            record.pools = pools::read(&source.pools, record.ipv4, record.ipv6)?;
+            return Ok(record);
         }
-        let option = |name: &str| request.options.get(name);
-        let named = option("com.docker.network.bridge.name").cloned();
-        let mtu = option("com.docker.network.driver.mtu").and_then(|text| text.parse().ok());
-        Ok(BridgeRecord {
-            name: named.unwrap_or_else(|| format!("br-{}", id.short())),
-            subnet,
-            gateway,
-            range: request.range,
-            mtu: mtu.unwrap_or(self.config.mtu),
-            icc: flag(request, "com.docker.network.bridge.enable_icc", true)?,
-            masquerade: flag(
-                request,
-                "com.docker.network.bridge.enable_ip_masquerade",
-                true,
-            )?,
-        })
+        let prefix = Options(&record.options).text("com.docker.network.container_iface_prefix");
+        if let Some(prefix) = prefix {
+            record.interface_prefix = prefix.to_owned();
+        }
+        if let Some(driver) = drivers::of(kind) {
+            self.plan_driver(state, &mut record, source, driver)?;
+        }
+        Ok(record)
     }
 
-    /// A subnet that neither another network nor a route of the host uses.
-    pub(super) fn free_subnet(&self, state: &State) -> Result<Ipv4Net, NetworkError> {
-        let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
-        let routes = route::routes(&socket).map_err(NetworkError::during("route list"))?;
-        let mut used: Vec<IpNet> = routes.into_iter().map(|route| route.destination).collect();
-        used.extend(state.networks.values().filter_map(|network| {
-            let bridge = network.record.bridge.as_ref()?;
-            Some(IpNet::V4(bridge.subnet))
-        }));
-        ipam::free_subnet(&self.config.pools, &used).ok_or(NetworkError::NoSubnet)
+    fn plan_driver(
+        &self,
+        state: &State,
+        record: &mut NetworkRecord,
+        request: &NetworkRequest,
+        driver: &dyn NetworkDriver,
+    ) -> Result<(), NetworkError> {
+        if record.ipam_driver != "null" {
+            record.pools = self.pools(state, record, &request.pools, driver)?;
+        }
+        let others: Vec<&NetworkRecord> = state.networks.values().map(|one| &one.record).collect();
+        let around = Surroundings {
+            config: &self.config,
+            others: &others,
+        };
+        driver.plan(record, &around)
+    }
+
+    /// The options of a request, with the daemon's defaults for its driver.
+    fn options(&self, kind: Driver, request: &NetworkRequest) -> BTreeMap<String, String> {
+        let defaults = self.config.default_network_options.get(kind.name());
+        let mut options = defaults.cloned().unwrap_or_default();
+        options.extend(request.options.clone());
+        options
     }
 
     /// Brings a network into the kernel and into the list.
@@ -190,48 +198,47 @@ impl Store {
         record: NetworkRecord,
     ) -> Result<(), NetworkError> {
         let mut network = Network {
+            addresses: record.pools.iter().map(pools::addresses).collect(),
             record,
-            addresses: None,
             interface: 0,
         };
-        if let Some(record) = &network.record.bridge {
-            let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
-            let address = Ipv4Net::new(record.gateway, record.subnet.prefix_len())
-                .map_err(|error| NetworkError::Invalid(error.to_string()))?;
-            let wanted = Bridge {
-                name: record.name.clone(),
-                address: address.into(),
-                mtu: record.mtu,
-                route_localnet: self.config.firewall && !network.record.internal,
-            };
-            network.interface = bridge::ensure(&socket, &wanted)?;
-            let mut addresses = Addresses::new(record.subnet, record.range);
-            addresses.reserve(record.gateway);
-            network.addresses = Some(addresses);
+        let record = &network.record;
+        if !record.config_only
+            && let Some(driver) = drivers::of(record.driver)
+        {
+            if record.ipv6 {
+                self.forward_ipv6()?;
+            }
+            network.interface = driver.raise(record, &self.config)?;
         }
         state.networks.insert(network.record.id, network);
         Ok(())
     }
 
-    fn detach(&self, state: &mut State, id: &NetworkId) -> Result<(), NetworkError> {
-        self.db
-            .delete(Durability::Power, NETWORKS, &id.to_string())?;
-        let removed = state.networks.remove(id);
+    /// Takes a network out of the list and the kernel, and only then out of the database: a daemon that dies in between
+    /// finds it again and leaves nothing in the kernel that no record names.
+    fn detach(&self, state: &mut State, record: &NetworkRecord) -> Result<(), NetworkError> {
+        state.networks.remove(&record.id);
         self.replace_rules(state)?;
-        let Some(record) = removed.and_then(|network| network.record.bridge) else {
-            return Ok(());
-        };
-        let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
-        bridge::remove(&socket, &record.name)
+        if !record.config_only
+            && let Some(driver) = drivers::of(record.driver)
+        {
+            driver.lower(record)?;
+        }
+        let key = record.id.to_string();
+        Ok(self.db.delete(Durability::Power, NETWORKS, &key)?)
     }
 
     /// Removes a network that nobody is on.
     pub fn remove_network(&self, network: &str) -> Result<(), NetworkError> {
         let mut state = self.lock();
         let found = view(&state, state.find(network)?);
-        let name = found.record.name;
-        if PREDEFINED.contains(&name.as_str()) {
-            let text = format!("{name} is a pre-defined network and cannot be removed");
+        let record = found.record;
+        if PREDEFINED.contains(&record.name.as_str()) {
+            let text = format!(
+                "{} is a pre-defined network and cannot be removed",
+                record.name
+            );
             return Err(NetworkError::Forbidden(text));
         }
         if !found.containers.is_empty() {
@@ -239,11 +246,139 @@ impl Store {
                 format!("name:{container:?} id:{:?}", &endpoint.id[..12])
             };
             let endpoints: Vec<_> = found.containers.values().map(one).collect();
-            let endpoints = endpoints.join(", ");
-            return Err(NetworkError::InUse { name, endpoints });
+            return Err(NetworkError::InUse {
+                name: record.name,
+                id: record.id.to_string(),
+                endpoints: endpoints.join(", "),
+            });
         }
-        self.detach(&mut state, &found.record.id)
+        let mut networks = state.networks.values();
+        if record.config_only
+            && networks.any(|one| one.record.config_from.as_ref() == Some(&record.name))
+        {
+            let text = format!("configuration network {:?} is in use", record.name);
+            return Err(NetworkError::Forbidden(text));
+        }
+        self.detach(&mut state, &record)
     }
+}
+
+/// What can be refused without looking at other networks; answers the driver.
+fn check(request: &NetworkRequest) -> Result<Driver, NetworkError> {
+    let forbidden = |text: &str| Err(NetworkError::Forbidden(text.to_owned()));
+    let name = &request.name;
+    if name.trim().is_empty() {
+        let text = "invalid name: name is empty".to_owned();
+        return Err(NetworkError::Invalid(text));
+    }
+    if PREDEFINED.contains(&name.as_str()) {
+        return forbidden(&format!(
+            "operation is not permitted on predefined {name} network "
+        ));
+    }
+    if request.config_only
+        && (request.ingress || request.internal || request.attachable || !request.scope.is_empty())
+    {
+        return forbidden(
+            "configuration networks can only contain network specific fields. Network operator fields like [ ingress | \
+             internal | attachable | scope ] are not supported.",
+        );
+    }
+    if request.ingress || matches!(request.scope.as_str(), "swarm" | "global") {
+        return forbidden(NO_SWARM);
+    }
+    if !matches!(request.scope.as_str(), "" | "local") {
+        let text = format!("invalid network scope: {}", request.scope);
+        return Err(NetworkError::Invalid(text));
+    }
+    if !matches!(request.ipam_driver.as_str(), "" | "default" | "null") {
+        let text = format!("plugin \"{}\" not found", request.ipam_driver);
+        return Err(NetworkError::Missing(text));
+    }
+    match request.driver.as_str() {
+        "" | "bridge" => Ok(Driver::Bridge),
+        "macvlan" => Ok(Driver::Macvlan),
+        "ipvlan" => Ok(Driver::Ipvlan),
+        "host" => forbidden("only one instance of \"host\" network is allowed"),
+        "null" => forbidden("only one instance of \"null\" network is allowed"),
+        "overlay" => forbidden(NO_SWARM),
+        other => Err(NetworkError::Missing(format!("plugin {other:?} not found"))),
+    }
+}
+
+/// The request as the configuration network says it.
+fn inherit(
+    state: &State,
+    request: &NetworkRequest,
+    from: &str,
+) -> Result<NetworkRequest, NetworkError> {
+    let forbidden = |text: String| Err(NetworkError::Forbidden(text));
+    let own = request
+        .pools
+        .iter()
+        .any(|pool| *pool != PoolRequest::default())
+        || !request.options.is_empty()
+        || !request.labels.is_empty()
+        || request.ipv6 == Some(true);
+    if request.config_only {
+        return forbidden("configuration network cannot depend on a configuration network".into());
+    }
+    if own {
+        return forbidden(
+            "user specified configurations are not supported if the network depends on a configuration network".into(),
+        );
+    }
+    let Ok(source) = state.find(from) else {
+        let text = format!("configuration network {from:?} does not exist");
+        return Err(NetworkError::Missing(text));
+    };
+    let source = &source.record;
+    if !source.config_only {
+        return forbidden(format!("{from:?} is not a configuration network"));
+    }
+    let text =
+        |address: Option<std::net::IpAddr>| address.map(|one| one.to_string()).unwrap_or_default();
+    let pools = source.pools.iter().map(|pool| PoolRequest {
+        subnet: pool.subnet.to_string(),
+        gateway: text(pool.gateway),
+        range: pool
+            .range
+            .map(|range| range.to_string())
+            .unwrap_or_default(),
+        auxiliary: pool
+            .auxiliary
+            .iter()
+            .map(|(name, address)| (name.clone(), address.to_string()))
+            .collect(),
+    });
+    Ok(NetworkRequest {
+        pools: pools.collect(),
+        ipam_driver: source.ipam_driver.clone(),
+        ipam_options: source.ipam_options.clone(),
+        ipv4: Some(source.ipv4),
+        ipv6: Some(source.ipv6),
+        options: source.options.clone(),
+        labels: source.labels.clone(),
+        ..request.clone()
+    })
+}
+
+/// Which address families the network has: as asked, else as an option says, else IPv4 only.
+fn families(record: &mut NetworkRecord, request: &NetworkRequest) -> Result<(), NetworkError> {
+    let options = Options(&record.options);
+    record.ipv4 = match request.ipv4 {
+        Some(asked) => asked,
+        None => options.flag("com.docker.network.enable_ipv4", true)?,
+    };
+    record.ipv6 = match request.ipv6 {
+        Some(asked) => asked,
+        None => options.flag("com.docker.network.enable_ipv6", false)?,
+    };
+    if !record.ipv4 && !record.ipv6 {
+        let text = "IPv4 or IPv6 must be enabled".to_owned();
+        return Err(NetworkError::Invalid(text));
+    }
+    Ok(())
 }
 
 fn view(state: &State, network: &Network) -> NetworkState {
@@ -257,5 +392,13 @@ fn view(state: &State, network: &Network) -> NetworkState {
     NetworkState {
         record: network.record.clone(),
         containers,
+    }
+}
+
+impl Network {
+    /// The free addresses that an address belongs to.
+    pub(super) fn addresses_of(&mut self, address: std::net::IpAddr) -> Option<&mut Addresses> {
+        let mut all = self.addresses.iter_mut();
+        all.find(|one| one.subnet().contains(&address))
     }
 }

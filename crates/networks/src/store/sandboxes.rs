@@ -1,35 +1,20 @@
 //! Sandboxes of containers: opened all or not at all, and closed.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use cais_state::Durability;
-use cais_types::{ContainerId, NetworkId};
-use ipnet::{IpNet, Ipv4Net};
+use cais_types::ContainerId;
 
-use crate::bridge;
 use crate::error::NetworkError;
 use crate::firewall;
-use crate::netlink::link::Mac;
 use crate::ports::{self, PublishedPort, Wish};
-use crate::wire::{self, Interface, Plan};
+use crate::wire::{self, Plan};
 
-use super::records::{Driver, ENDPOINTS, EndpointRecord, SandboxRecord, veth_prefix};
-use super::start::only_v4;
-use super::sweep::{self, release};
-use super::{Held, State, Store};
-
-/// What is wanted of one endpoint.
-#[derive(Clone, Debug, Default)]
-pub struct EndpointRequest {
-    /// A fixed address.
-    pub address: Option<IpAddr>,
-    /// A fixed Ethernet address.
-    pub mac: Option<Mac>,
-}
+use super::endpoints::{self, Endpoint, EndpointRequest, Guest, release};
+use super::records::{Driver, ENDPOINTS, SandboxRecord};
+use super::{Held, State, Store, sweep};
 
 /// A host address and port, as clients write them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,23 +47,6 @@ pub struct SandboxRequest {
     pub ports: Vec<PortRequest>,
     /// Settings below `net.` that must be made inside.
     pub sysctls: BTreeMap<String, String>,
-}
-
-/// An endpoint as it became.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The network's id.
-    pub network_id: NetworkId,
-    /// 64 hex digits.
-    pub endpoint_id: String,
-    /// Next hop of its default route; `None` on internal networks.
-    pub gateway: Option<IpAddr>,
-    /// Its address.
-    pub address: IpAddr,
-    /// Bits of the subnet's prefix.
-    pub prefix_len: u8,
-    /// `02:42:...`.
-    pub mac: String,
 }
 
 /// A ready sandbox.
@@ -142,8 +110,7 @@ impl Store {
         if record.endpoints.is_empty() {
             return Ok(());
         }
-        let key = container.to_string();
-        self.db.put(Durability::Process, ENDPOINTS, &key, record)?;
+        self.keep(container, record)?;
         let rules = record.rules();
         if !self.config.firewall || rules.is_empty() {
             return Ok(());
@@ -187,106 +154,64 @@ impl Store {
         request: &SandboxRequest,
         wishes: &[Wish],
     ) -> Result<Allocated, NetworkError> {
-        let mut allocated = Allocated {
-            plan: Plan {
-                interfaces: Vec::new(),
-                gateway: None,
-                sysctls: request.sysctls.clone().into_iter().collect(),
-                first_index: self.first_index,
-            },
-            endpoints: BTreeMap::new(),
-            record: SandboxRecord {
-                name: request.name.clone(),
-                endpoints: Vec::new(),
-                ports: Vec::new(),
-            },
+        let mut record = SandboxRecord {
+            name: request.name.clone(),
+            endpoints: Vec::new(),
+            ports: Vec::new(),
         };
-        for (network, wanted) in &request.endpoints {
-            if let Err(error) = self.endpoint(state, request, (network, wanted), &mut allocated) {
-                release(state, &allocated.record.endpoints);
-                return Err(error);
-            }
-        }
-        let sockets = match self.publish(state, wishes, &mut allocated.record) {
-            Ok(sockets) => sockets,
+        let allocated = self.fill(state, request, wishes, &mut record);
+        let (plan, endpoints, sockets) = match allocated {
+            Ok(allocated) => allocated,
             Err(error) => {
-                release(state, &allocated.record.endpoints);
+                release(state, &record.endpoints);
                 return Err(error);
             }
         };
-        let record = allocated.record.clone();
-        let held = Held { record, sockets };
+        let held = Held {
+            record: record.clone(),
+            sockets,
+        };
         state.sandboxes.insert(request.container, held);
-        Ok(allocated)
+        Ok(Allocated {
+            plan,
+            endpoints,
+            record,
+        })
     }
 
-    fn endpoint(
+    /// Takes addresses and ports into the record; when it fails, what the record has is to be released.
+    fn fill(
         &self,
         state: &mut State,
         request: &SandboxRequest,
-        (name, wanted): (&str, &EndpointRequest),
-        allocated: &mut Allocated,
-    ) -> Result<(), NetworkError> {
-        let id = state.find(name)?.record.id;
-        let Some(network) = state.networks.get_mut(&id) else {
-            return Err(NetworkError::NotFound(name.to_owned()));
-        };
-        let (Some(record), Some(addresses)) = (&network.record.bridge, &mut network.addresses)
-        else {
-            if network.record.driver == Driver::Null && request.endpoints.len() == 1 {
-                return Ok(());
+        wishes: &[Wish],
+        record: &mut SandboxRecord,
+    ) -> Result<(Plan, BTreeMap<String, Endpoint>, Vec<OwnedFd>), NetworkError> {
+        let mut shown = BTreeMap::new();
+        let mut interfaces = Vec::new();
+        for (network, wanted) in endpoints::in_order(&request.endpoints) {
+            let alone = request.endpoints.len() == 1;
+            if alone && state.find(network)?.record.driver == Driver::Null {
+                break;
             }
-            let text =
-                format!("network {name} cannot be combined with others or made a sandbox of");
-            return Err(NetworkError::Invalid(text));
+            let guest = Guest {
+                container: &request.container,
+                others: &record.endpoints,
+            };
+            let endpoint = self.endpoint(state, &guest, (network, wanted))?;
+            record.endpoints.push(endpoint.clone());
+            let publishes = !request.ports.is_empty();
+            interfaces.push(endpoints::interface(state, &endpoint, publishes)?);
+            shown.insert(network.clone(), endpoints::shown(state, &endpoint));
+        }
+        let sockets = self.publish(state, wishes, record)?;
+        let plan = Plan {
+            interfaces,
+            defaults: endpoints::defaults(record),
+            sysctls: request.sysctls.clone().into_iter().collect(),
+            first_index: self.first_index,
         };
-        let mac = match wanted.mac {
-            Some(mac) => mac,
-            None => bridge::random_mac()?,
-        };
-        let endpoint_id = hex::encode(bridge::random::<32>()?);
-        let address = match wanted.address {
-            Some(address) => {
-                let address = only_v4(address)?;
-                let free = addresses.reserve(address);
-                free.then_some(address).ok_or(NetworkError::AddressInUse)?
-            }
-            None => addresses.take().ok_or_else(|| NetworkError::NoAddress {
-                name: network.record.name.clone(),
-                id: id.to_string(),
-            })?,
-        };
-        let number = self.veth_number.fetch_add(1, Ordering::Relaxed) & 0xfff;
-        let veth = format!("{}{number:03x}", veth_prefix(&request.container));
-        let gateway = (!network.record.internal).then_some(IpAddr::V4(record.gateway));
-        let prefix_len = record.subnet.prefix_len();
-        allocated.plan.gateway = allocated.plan.gateway.or(gateway);
-        allocated.plan.interfaces.push(Interface {
-            veth: veth.clone(),
-            name: format!("eth{}", allocated.plan.interfaces.len()),
-            mac,
-            address: with_prefix(address, prefix_len),
-            mtu: record.mtu,
-            bridge: network.interface,
-            mode: bridge::port_mode(record.icc, !request.ports.is_empty()),
-        });
-        allocated.record.endpoints.push(EndpointRecord {
-            network: id,
-            id: endpoint_id.clone(),
-            address,
-            mac,
-            veth,
-        });
-        let endpoint = Endpoint {
-            network_id: id,
-            endpoint_id,
-            gateway,
-            address: address.into(),
-            prefix_len,
-            mac: mac_text(mac),
-        };
-        allocated.endpoints.insert(name.to_owned(), endpoint);
-        Ok(())
+        Ok((plan, shown, sockets))
     }
 
     /// Takes the host ports and answers the sockets that hold them.
@@ -297,7 +222,7 @@ impl Store {
         record: &mut SandboxRecord,
     ) -> Result<Vec<OwnedFd>, NetworkError> {
         let mut sockets = Vec::new();
-        let Some(first) = record.endpoints.first().filter(|_| !wishes.is_empty()) else {
+        let Some(first) = record.published().filter(|_| !wishes.is_empty()).cloned() else {
             return Ok(sockets);
         };
         let held = state.sandboxes.values();
@@ -332,15 +257,4 @@ fn shown(ports: &[PublishedPort]) -> BTreeMap<String, Vec<PortBinding>> {
         });
     }
     map
-}
-
-/// An address of the subnet of its bridge; the prefix length comes from a subnet and is never too long.
-fn with_prefix(address: Ipv4Addr, prefix_len: u8) -> IpNet {
-    IpNet::V4(Ipv4Net::new_assert(address, prefix_len))
-}
-
-/// `02:00:...`.
-fn mac_text(mac: Mac) -> String {
-    let digits: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.join(":")
 }

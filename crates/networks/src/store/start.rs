@@ -1,7 +1,7 @@
 //! What happens when a daemon starts: the default networks, the table, and what a former daemon left.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -12,16 +12,18 @@ use jiff::Timestamp;
 
 use crate::bridge;
 use crate::config::Config;
+use crate::drivers;
 use crate::error::NetworkError;
-use crate::ipam;
+use crate::ipam::Addresses;
 use crate::netlink::{Messages, Socket, link};
 use crate::nft::{self, Family};
 use crate::{ports, sysctl, wire};
 
 use super::records::{
-    BridgeRecord, Driver, ENDPOINTS, NETWORKS, NetworkRecord, SandboxRecord, veth_prefix,
+    BridgeRecord, Driver, ENDPOINTS, GatewayMode, NETWORKS, NetworkRecord, Pool, SandboxRecord,
+    veth_prefix,
 };
-use super::{Held, State, Store};
+use super::{Held, State, Store, pools};
 
 impl Store {
     /// Opens the networks that the database knows, makes the default ones, and brings bridges and rules into the kernel.
@@ -53,7 +55,7 @@ impl Store {
         }
         for (name, driver) in [("host", Driver::Host), ("none", Driver::Null)] {
             if !records.iter().any(|record| record.name == name) {
-                records.push(self.predefined(name, driver, None)?);
+                records.push(self.predefined(name, driver)?);
             }
         }
         let old = records.iter().position(|record| record.name == "bridge");
@@ -65,86 +67,158 @@ impl Store {
         self.attach(state, bridge)
     }
 
-    /// The default bridge as configured; without a wish it keeps the subnet it had.
+    /// The default bridge as configured; without a wish it keeps the subnets it had.
     fn default_bridge(
         &self,
         state: &State,
         old: Option<NetworkRecord>,
     ) -> Result<NetworkRecord, NetworkError> {
         let config = &self.config;
-        let former = old.as_ref().and_then(|record| record.bridge.as_ref());
-        let (subnet, gateway) = match (config.bip, former) {
-            (Some(IpNet::V4(net)), _) => (net.trunc(), net.addr()),
-            (Some(IpNet::V6(net)), _) => {
-                let text = format!("--bip {net}: the default bridge has no IPv6");
-                return Err(NetworkError::Unsupported(text));
-            }
-            (None, Some(former)) => (former.subnet, former.gateway),
-            (None, None) => {
-                let subnet = self.free_subnet(state)?;
-                (subnet, ipam::first_address(subnet))
-            }
+        let former = |ipv6| {
+            let mut pools = old.iter().flat_map(move |record| record.pools_of(ipv6));
+            pools.next().map(|pool| pool.subnet)
         };
-        let bridge = BridgeRecord {
+        let mut pools = vec![self.default_pool_v4(state, former(false))?];
+        if config.ipv6 {
+            pools.push(self.default_pool_v6(state, former(true))?);
+        }
+        let mut record = self.predefined("bridge", Driver::Bridge)?;
+        record.pools = pools;
+        record.ipv6 = config.ipv6;
+        record.bridge = Some(BridgeRecord {
             name: config.bridge.clone(),
-            subnet,
-            gateway,
-            range: config.fixed_cidr,
-            mtu: config.mtu,
+            made: self.makes_default_bridge(old.as_ref())?,
             icc: config.icc,
             masquerade: config.masquerade,
-        };
-        if let Some(old) = &old
-            && old.bridge.as_ref() == Some(&bridge)
-        {
-            return Ok(old.clone());
-        }
-        let mut record = self.predefined("bridge", Driver::Bridge, Some(bridge))?;
+            gateway_mode_ipv4: GatewayMode::default(),
+            gateway_mode_ipv6: GatewayMode::default(),
+            host_binding: None,
+            trusted_interfaces: Vec::new(),
+            inhibit_ipv4: false,
+            next_hop: config.default_gateway,
+            next_hop_v6: config.default_gateway_v6,
+        });
+        record.options = self.default_options(&record);
         if let Some(old) = old {
             record.id = old.id;
             record.created = old.created;
+            if record == old {
+                return Ok(old);
+            }
         }
         let id = record.id.to_string();
         self.db.put(Durability::Process, NETWORKS, &id, &record)?;
         Ok(record)
     }
 
-    fn predefined(
-        &self,
-        name: &str,
-        driver: Driver,
-        bridge: Option<BridgeRecord>,
-    ) -> Result<NetworkRecord, NetworkError> {
-        let options = bridge.as_ref().map(|bridge| self.default_options(bridge));
+    fn default_pool_v4(&self, state: &State, former: Option<IpNet>) -> Result<Pool, NetworkError> {
+        let config = &self.config;
+        let (subnet, gateway) = match (config.bip, former) {
+            (Some(IpNet::V4(net)), _) => (IpNet::V4(net.trunc()), Some(net.addr().into())),
+            (Some(IpNet::V6(net)), _) => {
+                let text = format!("--bip {net}: want an IPv4 address; see --bip6");
+                return Err(NetworkError::Invalid(text));
+            }
+            (None, Some(former)) => (former, None),
+            (None, None) => (self.free_subnet(&pools::used(state)?, false)?, None),
+        };
+        Ok(default_pool(
+            subnet,
+            gateway,
+            config.fixed_cidr.map(IpNet::V4),
+        ))
+    }
+
+    fn default_pool_v6(&self, state: &State, former: Option<IpNet>) -> Result<Pool, NetworkError> {
+        let config = &self.config;
+        let fixed = config.fixed_cidr_v6.map(|net| IpNet::V6(net.trunc()));
+        Ok(match (config.bip_v6, fixed, former) {
+            (Some(net), range, _) => {
+                let subnet = IpNet::V6(net.trunc());
+                default_pool(subnet, Some(net.addr().into()), range)
+            }
+            (None, Some(subnet), _) | (None, None, Some(subnet)) => {
+                default_pool(subnet, None, None)
+            }
+            (None, None, None) => {
+                let subnet = self.free_subnet(&pools::used(state)?, true)?;
+                default_pool(subnet, None, None)
+            }
+        })
+    }
+
+    /// Whether the default bridge is ours: it was before, or there is none of this name.
+    fn makes_default_bridge(&self, old: Option<&NetworkRecord>) -> Result<bool, NetworkError> {
+        let before = old.and_then(|record| record.bridge.as_ref());
+        if let Some(before) = before.filter(|bridge| bridge.name == self.config.bridge) {
+            return Ok(before.made);
+        }
+        let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
+        let found = link::find(&socket, &self.config.bridge);
+        Ok(found.map_err(NetworkError::during("bridge"))?.is_none())
+    }
+
+    fn predefined(&self, name: &str, driver: Driver) -> Result<NetworkRecord, NetworkError> {
         let record = NetworkRecord {
             id: NetworkId::from_bytes(bridge::random()?),
             name: name.to_owned(),
             driver,
             created: Timestamp::now(),
+            ipv4: true,
+            ipv6: false,
             internal: false,
-            options: options.unwrap_or_default(),
+            attachable: false,
+            config_only: false,
+            config_from: None,
+            ipam_driver: "default".to_owned(),
+            ipam_options: None,
+            pools: Vec::new(),
+            options: BTreeMap::new(),
             labels: BTreeMap::new(),
-            bridge,
+            mtu: self.config.mtu,
+            interface_prefix: "eth".to_owned(),
+            bridge: None,
+            parent: None,
         };
-        let id = record.id.to_string();
         if driver != Driver::Bridge {
+            let id = record.id.to_string();
             self.db.put(Durability::Process, NETWORKS, &id, &record)?;
         }
         Ok(record)
     }
 
+    /// Switches forwarding of IPv6 on. Interfaces that take router advertisements go on doing so: the kernel would else
+    /// stop listening to them, and the host would lose its own IPv6.
+    pub(super) fn forward_ipv6(&self) -> Result<(), NetworkError> {
+        let forwarding = "ipv6/conf/all/forwarding";
+        if !self.config.ip_forward || sysctl::get(forwarding).is_ok_and(|on| on == "1") {
+            return Ok(());
+        }
+        let failed = NetworkError::during::<std::io::Error>;
+        let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
+        let links = link::list(&socket).map_err(NetworkError::during("interface list"))?;
+        for link in links {
+            let setting = format!("ipv6/conf/{}/accept_ra", link.name);
+            if sysctl::get(&setting).is_ok_and(|value| value == "1") {
+                sysctl::set(&setting, "2").map_err(failed("accept_ra"))?;
+            }
+        }
+        sysctl::set_if_there(forwarding, "1").map_err(failed("IPv6 forwarding"))
+    }
+
     /// What `docker network inspect bridge` shows as options.
-    fn default_options(&self, bridge: &BridgeRecord) -> BTreeMap<String, String> {
+    fn default_options(&self, record: &NetworkRecord) -> BTreeMap<String, String> {
+        let config = &self.config;
         let options = [
             ("bridge.default_bridge", "true".to_owned()),
-            ("bridge.enable_icc", bridge.icc.to_string()),
-            ("bridge.enable_ip_masquerade", bridge.masquerade.to_string()),
+            ("bridge.enable_icc", config.icc.to_string()),
+            ("bridge.enable_ip_masquerade", config.masquerade.to_string()),
             (
                 "bridge.host_binding_ipv4",
-                self.config.publish_address.to_string(),
+                config.publish_address.to_string(),
             ),
-            ("bridge.name", bridge.name.clone()),
-            ("driver.mtu", bridge.mtu.to_string()),
+            ("bridge.name", config.bridge.clone()),
+            ("driver.mtu", record.mtu.to_string()),
         ];
         options
             .into_iter()
@@ -158,9 +232,13 @@ impl Store {
                 continue;
             };
             for endpoint in &record.endpoints {
-                let network = state.networks.get_mut(&endpoint.network);
-                if let Some(addresses) = network.and_then(|one| one.addresses.as_mut()) {
-                    addresses.reserve(endpoint.address);
+                let Some(network) = state.networks.get_mut(&endpoint.network) else {
+                    continue;
+                };
+                for address in endpoint.addresses() {
+                    if let Some(addresses) = network.addresses_of(address) {
+                        addresses.reserve(address);
+                    }
                 }
             }
             let sockets = Vec::new();
@@ -252,20 +330,23 @@ impl Store {
             nft::delete_table(&socket, Family::Ip, &self.config.table)
                 .map_err(NetworkError::during("firewall rules"))?;
         }
-        let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
         for network in state.networks.values() {
-            if let Some(record) = &network.record.bridge {
-                bridge::remove(&socket, &record.name)?;
+            let record = &network.record;
+            if let Some(driver) = drivers::of(record.driver).filter(|_| !record.config_only) {
+                driver.lower(record)?;
             }
         }
         Ok(())
     }
 }
 
-/// The IPv4 address of a wish, if it is one.
-pub(super) fn only_v4(address: IpAddr) -> Result<Ipv4Addr, NetworkError> {
-    ipam::v4(address).ok_or_else(|| {
-        let text = format!("cannot give {address} to a container: the network has no IPv6");
-        NetworkError::Unsupported(text)
-    })
+/// The only subnet of a family on the default bridge; its gateway is the first address unless chosen.
+fn default_pool(subnet: IpNet, gateway: Option<IpAddr>, range: Option<IpNet>) -> Pool {
+    Pool {
+        subnet,
+        gateway: gateway.or_else(|| Addresses::new(subnet, None).take()),
+        range: range.filter(|range| *range != subnet),
+        auxiliary: BTreeMap::new(),
+        chosen: false,
+    }
 }

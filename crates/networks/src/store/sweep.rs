@@ -9,7 +9,7 @@ use crate::firewall;
 use crate::netlink::Socket;
 use crate::nft::{self, Change, Family};
 
-use super::records::EndpointRecord;
+use super::endpoints::release;
 use super::{Held, Shared, State, Store, replace_table};
 
 impl Store {
@@ -70,14 +70,4 @@ fn sweep(shared: &Shared, table: &str) {
 pub(super) fn change(table: &str, changes: &[Change]) -> Result<(), NetworkError> {
     let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
     nft::apply(&socket, Family::Ip, table, changes).map_err(NetworkError::during("firewall rules"))
-}
-
-/// Gives addresses back.
-pub(super) fn release(state: &mut State, endpoints: &[EndpointRecord]) {
-    for endpoint in endpoints {
-        let network = state.networks.get_mut(&endpoint.network);
-        if let Some(addresses) = network.and_then(|network| network.addresses.as_mut()) {
-            addresses.release(endpoint.address);
-        }
-    }
 }

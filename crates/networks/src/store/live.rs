@@ -1,0 +1,220 @@
+//! Networks joined and left while the container runs. A record is written before the kernel is changed where something is
+//! made, and after it where something goes; [`Store::compare`] settles what a daemon left that died in between.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use cais_state::Durability;
+use cais_types::ContainerId;
+
+use crate::error::NetworkError;
+use crate::netlink::{Messages, Socket, link};
+use crate::wire;
+
+use super::endpoints::{self, Endpoint, EndpointRequest, Guest, defaults, release};
+use super::records::{ENDPOINTS, EndpointRecord, SandboxRecord};
+use super::{Held, Store, sweep};
+
+/// A running container.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// Which.
+    pub container: &'a ContainerId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its network namespace.
+    pub netns: BorrowedFd<'a>,
+}
+
+impl Store {
+    /// Puts a running container on one more network: all of it or nothing.
+    pub fn connect(
+        &self,
+        live: &Live<'_>,
+        network: &str,
+        wanted: &EndpointRequest,
+    ) -> Result<Endpoint, NetworkError> {
+        let (before, after, interface, shown) = {
+            let mut state = self.lock();
+            let id = state.find(network)?.record.id;
+            let held = state.sandboxes.get(live.container);
+            let before = held.map_or_else(|| empty(live.name), |held| held.record.clone());
+            if let Some(there) = before.endpoints.iter().find(|one| one.network == id) {
+                let text = format!(
+                    "endpoint with name {} already exists in network {}",
+                    live.name, there.network_name
+                );
+                return Err(NetworkError::Forbidden(text));
+            }
+            let guest = Guest {
+                container: live.container,
+                others: &before.endpoints,
+            };
+            let endpoint = self.endpoint(&mut state, &guest, (network, wanted))?;
+            let publishes = !before.ports.is_empty();
+            let interface = match endpoints::interface(&state, &endpoint, publishes) {
+                Ok(interface) => interface,
+                Err(error) => {
+                    release(&mut state, &[endpoint]);
+                    return Err(error);
+                }
+            };
+            let shown = endpoints::shown(&state, &endpoint);
+            let mut after = before.clone();
+            after.endpoints.push(endpoint);
+            let held = state.sandboxes.entry(*live.container);
+            let held = held.or_insert_with(|| Held {
+                record: empty(live.name),
+                sockets: Vec::new(),
+            });
+            held.record = after.clone();
+            (before, after, interface, shown)
+        };
+        let routes = (&defaults(&before), &defaults(&after));
+        let done = self
+            .keep(live.container, &after)
+            .and_then(|()| wire::plug(live.netns.as_fd(), &interface, routes))
+            .and_then(|()| self.follow(live.container, &before, &after));
+        if let Err(error) = done {
+            self.take_back(live, (&before, &after))?;
+            return Err(error);
+        }
+        Ok(shown)
+    }
+
+    /// Undoes a connect that failed.
+    fn take_back(
+        &self,
+        live: &Live<'_>,
+        (before, after): (&SandboxRecord, &SandboxRecord),
+    ) -> Result<(), NetworkError> {
+        let added = after.endpoints.last();
+        if let Some(added) = added {
+            let routes = (&defaults(after), &defaults(before));
+            if let Err(error) = wire::unplug(live.netns, &added.interface, routes) {
+                tracing::warn!(%error, container = %live.container, "undoing a connect");
+            }
+        }
+        let mut state = self.lock();
+        release(&mut state, added.map_or(&[], std::slice::from_ref));
+        if let Some(held) = state.sandboxes.get_mut(live.container) {
+            held.record = before.clone();
+        }
+        drop(state);
+        self.keep(live.container, before)
+    }
+
+    /// Takes a running container off a network.
+    pub fn disconnect(&self, live: &Live<'_>, network: &str) -> Result<(), NetworkError> {
+        let (before, endpoint) = {
+            let state = self.lock();
+            let network = &state.find(network)?.record;
+            let held = state.sandboxes.get(live.container);
+            let record = held.map_or_else(|| empty(live.name), |held| held.record.clone());
+            let mut endpoints = record.endpoints.iter();
+            let found = endpoints.find(|one| one.network == network.id).cloned();
+            let missing = || {
+                let (container, network) = (live.container, &network.name);
+                let text = format!("container {container} is not connected to network {network}");
+                NetworkError::NotConnected(text)
+            };
+            let endpoint = found.ok_or_else(missing)?;
+            (record, endpoint)
+        };
+        self.drop_endpoint(live, before, &endpoint)
+    }
+
+    fn drop_endpoint(
+        &self,
+        live: &Live<'_>,
+        before: SandboxRecord,
+        endpoint: &EndpointRecord,
+    ) -> Result<(), NetworkError> {
+        let mut after = before.clone();
+        after.endpoints.retain(|one| one.id != endpoint.id);
+        self.follow(live.container, &before, &after)?;
+        let routes = (&defaults(&before), &defaults(&after));
+        wire::unplug(live.netns, &endpoint.interface, routes)?;
+        remove_near_end(endpoint)?;
+        let mut state = self.lock();
+        release(&mut state, std::slice::from_ref(endpoint));
+        if let Some(held) = state.sandboxes.get_mut(live.container) {
+            held.record = after.clone();
+        }
+        drop(state);
+        self.keep(live.container, &after)
+    }
+
+    /// Brings the record of a container that outlived a daemon and its kernel objects together; `known` are the endpoints
+    /// that a client was told of. Others, and those whose interface is missing, go. Answers what is left.
+    pub fn compare(&self, live: &Live<'_>, known: &[String]) -> Result<Vec<String>, NetworkError> {
+        let record = {
+            let state = self.lock();
+            state
+                .sandboxes
+                .get(live.container)
+                .map(|held| held.record.clone())
+        };
+        let Some(mut record) = record else {
+            return Ok(Vec::new());
+        };
+        let there = wire::interfaces(live.netns)?;
+        for endpoint in record.endpoints.clone() {
+            if known.contains(&endpoint.id) && there.contains(&endpoint.interface) {
+                continue;
+            }
+            self.drop_endpoint(live, record.clone(), &endpoint)?;
+            record.endpoints.retain(|one| one.id != endpoint.id);
+        }
+        Ok(record.endpoints.into_iter().map(|one| one.id).collect())
+    }
+
+    /// Writes the record of a sandbox.
+    pub(super) fn keep(
+        &self,
+        container: &ContainerId,
+        record: &SandboxRecord,
+    ) -> Result<(), NetworkError> {
+        let key = container.to_string();
+        Ok(self.db.put(Durability::Process, ENDPOINTS, &key, record)?)
+    }
+
+    /// What follows from a change of the endpoints of a sandbox, after they are made and before they go: its published
+    /// ports lead to its new gateway, in one transaction.
+    pub(super) fn follow(
+        &self,
+        container: &ContainerId,
+        before: &SandboxRecord,
+        after: &SandboxRecord,
+    ) -> Result<(), NetworkError> {
+        let (old, new) = (before.rules(), after.rules());
+        if !self.config.firewall || old == new {
+            return Ok(());
+        }
+        tracing::debug!(%container, "published ports lead elsewhere");
+        let mut changes = crate::firewall::port_changes(&old, false);
+        changes.extend(crate::firewall::port_changes(&new, true));
+        sweep::change(&self.config.table, &changes)
+    }
+}
+
+fn empty(name: &str) -> SandboxRecord {
+    SandboxRecord {
+        name: name.to_owned(),
+        endpoints: Vec::new(),
+        ports: Vec::new(),
+    }
+}
+
+/// The near end goes with the far one; here it goes even when the container has renamed that.
+fn remove_near_end(endpoint: &EndpointRecord) -> Result<(), NetworkError> {
+    if endpoint.veth.is_empty() {
+        return Ok(());
+    }
+    let socket = Socket::route().map_err(NetworkError::during("netlink socket"))?;
+    let mut batch = Messages::new();
+    link::delete(&mut batch, &endpoint.veth);
+    match socket.run(&mut batch) {
+        Err(error) if error.is(rustix::io::Errno::NODEV) => Ok(()),
+        other => other.map_err(NetworkError::during("container interface")),
+    }
+}
