@@ -159,9 +159,15 @@ impl Store {
             endpoints: Vec::new(),
             ports: Vec::new(),
         };
-        let allocated = self.fill(state, request, wishes, &mut record);
-        let (plan, endpoints, sockets) = match allocated {
-            Ok(allocated) => allocated,
+        let (plan, endpoints) = match self.join_all(state, request, &mut record) {
+            Ok(joined) => joined,
+            Err(error) => {
+                release(state, &record.endpoints);
+                return Err(error);
+            }
+        };
+        let sockets = match self.publish(state, wishes, &mut record) {
+            Ok(sockets) => sockets,
             Err(error) => {
                 release(state, &record.endpoints);
                 return Err(error);
@@ -179,14 +185,13 @@ impl Store {
         })
     }
 
-    /// Takes addresses and ports into the record; when it fails, what the record has is to be released.
-    fn fill(
+    /// Takes addresses on all networks into the record; when it fails, what the record has is to be released.
+    fn join_all(
         &self,
         state: &mut State,
         request: &SandboxRequest,
-        wishes: &[Wish],
         record: &mut SandboxRecord,
-    ) -> Result<(Plan, BTreeMap<String, Endpoint>, Vec<OwnedFd>), NetworkError> {
+    ) -> Result<(Plan, BTreeMap<String, Endpoint>), NetworkError> {
         let mut shown = BTreeMap::new();
         let mut interfaces = Vec::new();
         for (network, wanted) in endpoints::in_order(&request.endpoints) {
@@ -204,14 +209,13 @@ impl Store {
             interfaces.push(endpoints::interface(state, &endpoint, publishes)?);
             shown.insert(network.clone(), endpoints::shown(state, &endpoint));
         }
-        let sockets = self.publish(state, wishes, record)?;
         let plan = Plan {
             interfaces,
             defaults: endpoints::defaults(record),
             sysctls: request.sysctls.clone().into_iter().collect(),
             first_index: self.first_index,
         };
-        Ok((plan, shown, sockets))
+        Ok((plan, shown))
     }
 
     /// Takes the host ports and answers the sockets that hold them.
