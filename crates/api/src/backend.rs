@@ -123,6 +123,8 @@ pub trait Images: Send + Sync {
     async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>>;
     /// `POST /images/create?fromSrc=-`; JSON progress lines.
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>>;
+    /// `POST /cais/system/check`; one JSON line per item.
+    async fn check(&self, repair: bool) -> Result<Answers<Bytes>>;
     /// `POST /commit`; the id of the new image.
     async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String>;
 }

@@ -288,6 +288,9 @@ impl Images for Engine {
     async fn import(&self, _: ImportQuery, _: Upload) -> Result<Answers<Bytes>> {
         no()
     }
+    async fn check(&self, _: bool) -> Result<Answers<Bytes>> {
+        no()
+    }
     async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String> {
         let config = config.map(|config| config.user);
         Ok(format!("{query:?} {config:?}"))

@@ -16,6 +16,7 @@ mod probe;
 mod resources;
 mod security;
 mod storage;
+mod store;
 mod streams;
 mod versions;
 

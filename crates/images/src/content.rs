@@ -88,11 +88,29 @@ impl Content {
         Ok(bytes)
     }
 
+    /// Whether a document is there; it is not read.
+    pub fn has(&self, digest: &Digest) -> bool {
+        rustix::fs::statat(&self.directory, &*digest.hex(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Names of everything in the directory that can be a document.
+    pub fn names(&self) -> Result<Vec<String>, ImageError> {
+        let names = crate::tarball::export::sorted_names(self.directory.as_fd());
+        let names = names.map_err(|error| ImageError::io("readdir", "blobs/sha256", error))?;
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.collect())
+    }
+
     /// Deletes a document; a missing one is no error.
     pub fn remove(&self, digest: &Digest) -> Result<(), ImageError> {
-        match rustix::fs::unlinkat(&self.directory, &*digest.hex(), AtFlags::empty()) {
+        self.remove_name(&digest.hex())
+    }
+
+    /// Deletes what has this name; a missing one is no error.
+    pub fn remove_name(&self, name: &str) -> Result<(), ImageError> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(ImageError::io("unlink", digest.hex(), errno)),
+            Err(errno) => Err(ImageError::io("unlink", name, errno)),
         }
     }
 

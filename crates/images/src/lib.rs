@@ -7,6 +7,7 @@
 
 mod archive;
 mod catalog;
+mod check;
 mod commit;
 mod compression;
 mod config;
@@ -15,6 +16,7 @@ mod deletion;
 mod error;
 mod layers;
 mod model;
+mod restore;
 mod snapshot;
 mod store;
 mod tarball;
@@ -24,6 +26,7 @@ pub use archive::import::ImportRequest;
 pub use archive::instruction::apply_changes;
 pub use archive::load::{LoadEvent, LoadedImage, Progress};
 pub use catalog::{DiskUsage, HistoryLine};
+pub use check::{Checked, Fault, Finding};
 pub use commit::{CommitRequest, ReadLayer};
 pub use config::{HistoryRecord, ImageConfig};
 pub use content::digest;

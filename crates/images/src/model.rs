@@ -76,6 +76,8 @@ pub struct Image {
     pub tagged: Option<String>,
     /// The manifest it came with.
     pub manifest: Option<KeptManifest>,
+    /// Labels of the configuration.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Image {

@@ -78,6 +78,11 @@ impl Store {
             let mut model = self.write();
             let found = model.images.get(image);
             let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
+            let damaged = found.chain.iter().find(|layer| !model.is_whole(layer));
+            if let Some(layer) = damaged {
+                let why = "pull or load the image again";
+                return Err(ImageError::Damaged(layer.hex(), why.to_owned()));
+            }
             let chain = found.top();
             if model.containers.contains_key(container) {
                 let text = format!("container {container} has a read/write layer already");

@@ -1,13 +1,13 @@
 //! The image store: opening it, committing images, and the state its other files work on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cais_state::{Changes, Db, Durability, StateError};
-use cais_types::{ContainerId, Digest, Reference};
+use cais_types::{Digest, Reference};
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
@@ -15,11 +15,10 @@ use crate::config::ImageConfig;
 use crate::content::Content;
 use crate::error::ImageError;
 use crate::layers::unpack::{Limits, UnpackedLayer, unpack};
-use crate::layers::{DIFF, LayerDirectory, TEMPORARY, chain_id, open_directory};
+use crate::layers::{LayerDirectory, chain_id, open_directory};
 use crate::model::{
     FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES,
 };
-use crate::tarball::export::sorted_names;
 use crate::transfer::SeenForm;
 
 /// All images, their layers, and the read/write layers of containers on them. Calls block; share it behind an `Arc`.
@@ -115,95 +114,6 @@ impl Store {
 
     pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn restore(&self) -> Result<(), ImageError> {
-        let mut model = Model::default();
-        for (key, record) in self.db.all::<LayerRecord>(LAYERS)? {
-            let Ok(chain) = digest_of(&key) else { continue };
-            if self.layers.path(&key).join(DIFF).is_dir() {
-                model.layers.insert(chain, record);
-            } else {
-                tracing::warn!(layer = key, "the directory of a layer is missing");
-                self.db.delete(Durability::Process, LAYERS, &key)?;
-            }
-        }
-        for (key, record) in self.db.all::<ImageRecord>(IMAGES)? {
-            let image = digest_of(&key).and_then(|id| self.restore_image(&model, id, record));
-            match image {
-                Ok(image) => drop(model.images.insert(image.id, Arc::new(image))),
-                Err(error) => {
-                    tracing::warn!(image = key, %error, "an image is incomplete and is forgotten");
-                    self.db.delete(Durability::Process, IMAGES, &key)?;
-                }
-            }
-        }
-        for (name, image) in self.db.all::<Digest>(REFERENCES)? {
-            match name.parse() {
-                Ok(reference) if model.images.contains_key(&image) => {
-                    model.references.insert(reference, image);
-                }
-                _ => self.db.delete(Durability::Process, REFERENCES, &name)?,
-            }
-        }
-        model.containers = self.find_containers()?;
-        self.sweep(&mut model)?;
-        *self.write() = model;
-        Ok(())
-    }
-
-    fn restore_image(
-        &self,
-        model: &Model,
-        id: Digest,
-        record: ImageRecord,
-    ) -> Result<Image, ImageError> {
-        let config = parse_config(&self.content.get(&id)?)?;
-        describe(model, id, &config, record)
-    }
-
-    fn find_containers(&self) -> Result<HashMap<ContainerId, Option<Digest>>, ImageError> {
-        let names = sorted_names(self.containers.as_fd());
-        let names = names.map_err(|error| ImageError::io("readdir", "containers", error))?;
-        let mut containers = HashMap::new();
-        for name in names {
-            let Some(id) = name.to_str().ok().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            if let Some(chain) = crate::snapshot::read_lower(self.containers.as_fd(), &id) {
-                containers.insert(id, chain);
-            }
-        }
-        Ok(containers)
-    }
-
-    /// Deletes layers that nothing stands on and blobs that no image names.
-    fn sweep(&self, model: &mut Model) -> Result<(), ImageError> {
-        let mut used = HashSet::new();
-        let tops = model.images.values().filter_map(|image| image.top());
-        for top in tops.chain(model.containers.values().copied().flatten()) {
-            used.extend(model.chain_down(Some(top)));
-        }
-        let unused: Vec<_> = model.layers.keys().copied().collect();
-        for layer in unused.into_iter().filter(|layer| !used.contains(layer)) {
-            self.db.delete(Durability::Process, LAYERS, &layer.hex())?;
-            model.layers.remove(&layer);
-        }
-        for name in self.layers.names()? {
-            let known = digest_of(&name).is_ok_and(|chain| model.layers.contains_key(&chain));
-            if !known && name != crate::snapshot::NO_LAYERS && !name.starts_with(TEMPORARY) {
-                self.layers.remove(&name)?;
-            }
-        }
-        let images = model.images.values();
-        let manifests: HashSet<_> = images
-            .filter_map(|image| image.manifest.as_ref())
-            .map(|manifest| manifest.digest)
-            .collect();
-        self.content.sweep(|name| {
-            digest_of(name)
-                .is_ok_and(|id| model.images.contains_key(&id) || manifests.contains(&id))
-        })
     }
 
     /// Makes an image and its layers visible, durably: all of it or nothing.
@@ -362,7 +272,7 @@ impl Store {
             let writer = scope.spawn(move || self.layers.write_tar(&source.hex(), diff, &mut to));
             let layer = unpack(&self.layers, from, self.limits).and_then(|one| one.finish());
             match writer.join() {
-                Ok(Ok(())) => layer,
+                Ok(Ok(_)) => layer,
                 Ok(Err(error)) => Err(layer.err().unwrap_or(error)),
                 Err(_) => Err(ImageError::Damaged(source.hex(), "reader panicked".into())),
             }
@@ -454,7 +364,7 @@ pub(crate) fn parse_config(bytes: &[u8]) -> Result<ImageConfig, ImageError> {
     Ok(config)
 }
 
-fn describe(
+pub(crate) fn describe(
     model: &Model,
     id: Digest,
     config: &ImageConfig,
@@ -485,10 +395,11 @@ fn describe(
         chain,
         tagged: record.tagged,
         manifest: record.manifest,
+        labels: config.labels(),
     })
 }
 
-fn digest_of(hex: &str) -> Result<Digest, ImageError> {
+pub(crate) fn digest_of(hex: &str) -> Result<Digest, ImageError> {
     let digest = format!("sha256:{hex}").parse();
     digest.map_err(|_| ImageError::Damaged(hex.to_owned(), "its name is no digest".to_owned()))
 }

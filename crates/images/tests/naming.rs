@@ -181,10 +181,15 @@ fn everything_is_there_after_a_restart_and_half_things_are_not() {
     std::fs::write(root.path().join("blobs/sha256").join("d".repeat(64)), b"x").unwrap();
     let store = root.open();
     assert_eq!(store.resolve("whole").unwrap().id, whole.id());
-    assert!(store.resolve("broken").is_err());
-    assert_eq!(store.list(true).len(), 1);
+    // It stays, so that it can be mended; no new container is made on it.
+    assert!(store.has_image(&whole.id()) && !store.has_image(&broken.id()));
+    let error = store.create(&container(1), &broken.id()).unwrap_err();
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    assert_eq!(root.names("containers"), Vec::<String>::new());
+    assert_eq!(store.list(true).len(), 2);
     assert_eq!(root.names("layers").len(), 2);
-    assert_eq!(root.names("blobs/sha256"), [whole.id().hex()]);
+    assert_eq!(root.names("blobs/sha256").len(), 2);
     load(&store, &broken.docker_archive()).unwrap();
     assert_eq!(store.resolve("broken").unwrap().id, broken.id());
+    store.create(&container(1), &broken.id()).unwrap();
 }

@@ -20,6 +20,7 @@ pub fn routes() -> Vec<Route> {
         route!(GET "/events" => events),
         route!(GET "/system/df" => disk_usage),
         route!(POST "/auth" => auth),
+        route!(POST "/cais/system/check" => check),
     ]
 }
 
@@ -88,6 +89,12 @@ async fn disk_usage(call: Call) -> Result<Reply> {
         usage.images.as_deref_mut().unwrap_or_default(),
     );
     reply::json(&usage)
+}
+
+/// Looks whether the image store is whole; a route of cais' own.
+async fn check(call: Call) -> Result<Reply> {
+    let repair = call.query.flag("repair");
+    Ok(reply::progress(call.backends.images.check(repair).await?))
 }
 
 async fn auth(_: Call) -> Result<Reply> {

@@ -217,6 +217,9 @@ impl backend::Images for ImageBackend {
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>> {
         self.0.import(query, archive)
     }
+    async fn check(&self, repair: bool) -> Result<Answers<Bytes>> {
+        Ok(self.0.check(repair))
+    }
     async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String> {
         Ok(self.0.commit(query, config).await?.to_string())
     }

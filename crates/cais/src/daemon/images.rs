@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
 use cais_engine::services::images::{
     CommitOrder, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
 };
-use cais_images::{CommitRequest, ImageConfig, NamedImage, RemoveOptions, Removed, Store, Upper};
+use cais_images::{
+    CommitRequest, Fault, Finding, ImageConfig, NamedImage, RemoveOptions, Removed, Store, Upper,
+};
 use cais_types::api::query::ImportQuery;
 use cais_types::api::{
-    FilesystemChange, GraphDriver, HistoryItem, ImageInspect, ImageMetadata, ImageSummary, RootFs,
-    ZERO_TIME,
+    CheckFinding, CheckSummary, FilesystemChange, GraphDriver, HistoryItem, ImageInspect,
+    ImageMetadata, ImageSummary, RootFs, ZERO_TIME,
 };
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
 
@@ -83,9 +86,31 @@ fn runtime_config(config: &ImageConfig) -> Result<cais_types::api::ImageConfig> 
 }
 
 impl Images {
-    fn summary(&self, named: &NamedImage, shared: u64) -> Result<ImageSummary> {
-        let labels = self.0.config(&named.image.id)?.labels();
-        Ok(ImageSummary {
+    fn finding(&self, finding: Finding) -> CheckFinding {
+        let kind = match finding.fault {
+            Fault::DamagedLayer => "damaged layer",
+            Fault::MissingLayer => "missing layer",
+            Fault::DamagedBlob => "damaged blob",
+            Fault::WrongSize => "wrong size",
+            Fault::OrphanLayer => "orphan layer",
+            Fault::OrphanBlob => "orphan blob",
+        };
+        let names = |id: &Digest| match self.0.inspect(&id.to_string()) {
+            Ok(named) if !named.tags().is_empty() => named.tags(),
+            _ => vec![id.to_string()],
+        };
+        CheckFinding {
+            kind: kind.to_owned(),
+            id: finding.name,
+            detail: finding.detail,
+            images: finding.images.iter().flat_map(names).collect(),
+            repaired: finding.repaired,
+        }
+    }
+
+    fn summary(named: &NamedImage, shared: u64) -> ImageSummary {
+        let labels = named.image.labels.clone();
+        ImageSummary {
             containers: -1,
             created: named.image.created,
             id: named.image.id.to_string(),
@@ -100,7 +125,7 @@ impl Images {
             shared_size: shared.cast_signed(),
             size: named.image.size.cast_signed(),
             ..ImageSummary::default()
-        })
+        }
     }
 }
 
@@ -108,10 +133,9 @@ impl ImageCatalog for Images {
     fn list(&self, all: bool) -> Result<Vec<ImageSummary>> {
         let shared: BTreeMap<Digest, u64> = self.0.disk_usage().shared.into_iter().collect();
         let images = self.0.list(all);
-        images
-            .iter()
-            .map(|named| self.summary(named, shared.get(&named.image.id).copied().unwrap_or(0)))
-            .collect()
+        let shared = |named: &NamedImage| shared.get(&named.image.id).copied().unwrap_or(0);
+        let summary = |named| Self::summary(named, shared(named));
+        Ok(images.iter().map(summary).collect())
     }
 
     fn inspect(&self, name: &str) -> Result<ImageInspect> {
@@ -283,6 +307,22 @@ impl ImageCatalog for Images {
             };
             Ok(store.commit_layer(layer, request)?)
         }))
+    }
+
+    fn check(&self, repair: bool, found: &(dyn Fn(CheckFinding) + Sync)) -> Result<CheckSummary> {
+        let (findings, left) = (AtomicU64::new(0), AtomicU64::new(0));
+        let checked = self.0.verify(repair, &|finding| {
+            findings.fetch_add(1, Ordering::Relaxed);
+            left.fetch_add(u64::from(!finding.repaired), Ordering::Relaxed);
+            found(self.finding(finding));
+        })?;
+        Ok(CheckSummary {
+            blobs: checked.blobs as u64,
+            layers: checked.layers as u64,
+            bytes: checked.bytes,
+            findings: findings.into_inner(),
+            left: left.into_inner(),
+        })
     }
 
     fn layers_size(&self) -> u64 {

@@ -58,6 +58,14 @@ impl Client {
         self.call(Method::GET, "/system/df").answer().await
     }
 
+    /// `POST /cais/system/check`: findings and a summary; only cais has it.
+    pub async fn system_check(&self, repair: bool) -> Result<JsonLines> {
+        let call = self
+            .call(Method::POST, "/cais/system/check")
+            .query("repair", if repair { "1" } else { "0" });
+        Ok(call.stream().await?.json_lines())
+    }
+
     /// `GET /events`. Times are seconds since the epoch with fraction.
     pub async fn events(
         &self,

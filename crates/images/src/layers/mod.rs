@@ -103,8 +103,12 @@ impl LayerDirectory {
     pub fn exchange(&self, temporary: &str, name: &str) -> Result<(), ImageError> {
         let directory = self.directory.as_fd();
         let flags = rustix::fs::RenameFlags::EXCHANGE;
-        rustix::fs::renameat_with(directory, temporary, directory, name, flags)
-            .map_err(|errno| ImageError::io("rename", self.path(temporary), errno))
+        match rustix::fs::renameat_with(directory, temporary, directory, name, flags) {
+            // The old one is gone.
+            Err(Errno::NOENT) => rustix::fs::renameat(directory, temporary, directory, name),
+            result => result,
+        }
+        .map_err(|errno| ImageError::io("rename", self.path(temporary), errno))
     }
 
     /// Removes a layer: invisible at once, then deleted.
@@ -129,13 +133,13 @@ impl LayerDirectory {
             .map_err(|errno| ImageError::io("syncfs", &self.path, errno))
     }
 
-    /// Writes a layer's original tar stream and checks it against its digest.
+    /// Writes a layer's original tar stream and checks it against its digest; answers the bytes of the files in it.
     pub fn write_tar(
         &self,
         name: &str,
         want: &Digest,
         out: &mut impl Write,
-    ) -> Result<(), ImageError> {
+    ) -> Result<u64, ImageError> {
         let path = self.path(name);
         let fail = |error: io::Error| match error.raw_os_error() {
             Some(_) => ImageError::io("read", &path, error),
@@ -151,7 +155,8 @@ impl LayerDirectory {
             out,
             hash: Sha256::new(),
         };
-        split::replay(&record, diff.as_fd(), shadow.as_ref(), &mut out).map_err(fail)?;
+        let replayed = split::replay(&record, diff.as_fd(), shadow.as_ref(), &mut out);
+        let bytes = replayed.map_err(fail)?;
         let have = Digest::from_bytes(out.hash.finalize().into());
         if have != *want {
             return Err(ImageError::Verification {
@@ -160,7 +165,7 @@ impl LayerDirectory {
                 have: have.to_string(),
             });
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

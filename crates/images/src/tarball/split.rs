@@ -87,17 +87,19 @@ struct Moved {
     after: u64,
 }
 
-/// Writes the tar stream that `record` describes: files are read below `diff`, replaced ones below `shadow`.
+/// Writes the tar stream that `record` describes: files are read below `diff`, replaced ones below `shadow`. Answers the bytes
+/// of the files.
 pub fn replay(
     record: &File,
     diff: BorrowedFd<'_>,
     shadow: Option<&OwnedFd>,
     out: &mut impl Write,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     // One decoder run to learn what was replaced; most layers have nothing, and no second pass over files is needed.
     let moved = moves(record)?;
     let mut input = open(record)?;
     let mut payloads = 0;
+    let mut bytes = 0;
     let mut buffer = vec![0; RAW_MAX];
     while let Some((tag, value)) = next(&mut input)? {
         match tag {
@@ -107,11 +109,12 @@ pub fn replay(
                 let mut file = locate(&path, payloads, &moved, diff, shadow)?;
                 copy_exactly(&mut file, value, out, &mut buffer)?;
                 payloads += 1;
+                bytes += value;
             }
             _ => drop(get_path(&mut input)?),
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn moves(record: &File) -> io::Result<Vec<Moved>> {

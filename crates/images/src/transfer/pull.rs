@@ -36,6 +36,7 @@ impl Store {
         let model = self.read();
         let image = model.images.get(config);
         image.is_some_and(|image| image.chain.iter().all(|chain| model.is_whole(chain)))
+            && self.content.has(config)
     }
 
     /// Keeps a layer that is here and not known to be damaged, and those below it.

@@ -104,7 +104,9 @@ impl Store {
         out: &mut (dyn Write + Send),
     ) -> Result<Descriptor, ImageError> {
         let written = compress(compression, out, |mut plain| {
-            self.layers.write_tar(&chain.hex(), diff, &mut plain)
+            self.layers
+                .write_tar(&chain.hex(), diff, &mut plain)
+                .map(drop)
         });
         if let Err(ImageError::Damaged(..) | ImageError::Verification { .. }) = &written {
             self.mark_damaged(chain)?;

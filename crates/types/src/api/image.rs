@@ -216,6 +216,46 @@ pub struct ImageDeleteItem {
     pub untagged: String,
 }
 
+/// One line of `POST /cais/system/check`: findings first, the summary last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CheckMessage {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finding: Option<CheckFinding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<CheckSummary>,
+    /// Why the check ended early.
+    #[serde(rename = "error", skip_serializing_if = "is_zero")]
+    pub error: String,
+}
+
+/// Something that is wrong in the image store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CheckFinding {
+    /// `damaged layer`, `missing layer`, `damaged blob`, `wrong size`, `orphan layer` or `orphan blob`.
+    pub kind: String,
+    /// What it is stored under.
+    pub id: String,
+    pub detail: String,
+    /// Names, or else ids, of the images that need it.
+    pub images: Vec<String>,
+    pub repaired: bool,
+}
+
+/// What was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CheckSummary {
+    pub blobs: u64,
+    pub layers: u64,
+    /// Bytes read of all layers.
+    pub bytes: u64,
+    pub findings: u64,
+    /// Findings that are still there.
+    pub left: u64,
+}
+
 /// The answer of `prune`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

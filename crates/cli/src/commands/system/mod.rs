@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 
+pub mod check;
 pub mod client_facts;
 pub mod df;
 mod df_verbose;
@@ -13,6 +14,7 @@ pub mod version;
 
 /// The verbs, by name.
 pub const COMMANDS: &[&Command] = &[
+    &check::COMMAND,
     &df::COMMAND,
     &events::COMMAND,
     &info::COMMAND,

@@ -110,7 +110,7 @@ fn open_root(catalog: &dyn ImageCatalog, record: &Record) -> Result<OwnedFd> {
         .map_err(|error| Error::internal(format!("open {path}: {error}")))
 }
 
-fn line(value: &serde_json::Value) -> Vec<u8> {
+pub fn line(value: &serde_json::Value) -> Vec<u8> {
     let mut bytes = value.to_string().into_bytes();
     bytes.push(b'\n');
     bytes

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cais_types::api::query::ImportQuery;
-use cais_types::api::{HistoryItem, ImageConfig, ImageInspect, ImageSummary};
+use cais_types::api::{
+    CheckFinding, CheckSummary, HistoryItem, ImageConfig, ImageInspect, ImageSummary,
+};
 use cais_types::{ContainerId, Digest, Result};
 
 /// A container that uses an image.
@@ -91,6 +93,8 @@ pub trait ImageCatalog: Send + Sync {
     fn apply_changes(&self, config: ImageConfig, changes: &[String]) -> Result<ImageConfig>;
     /// Reads what a container has written; nobody may write while this runs.
     fn read_container(&self, container: &ContainerId, image: &Digest) -> Result<Seed>;
+    /// Looks whether the store is whole, and mends it with `repair`; tells findings as they come, from several threads.
+    fn check(&self, repair: bool, found: &(dyn Fn(CheckFinding) + Sync)) -> Result<CheckSummary>;
     fn layers_size(&self) -> u64;
     fn count(&self) -> usize;
     /// The root of a container that does not run, as a mount that is attached nowhere.

@@ -2,6 +2,7 @@
 
 mod archives;
 mod catalog;
+mod check;
 mod commit;
 mod listing;
 
