@@ -6,7 +6,7 @@ use cais_types::Result;
 use cais_types::api::{EndpointSettings, PortBinding};
 
 use crate::files::{self, EtcFiles, OwnAddress};
-use crate::ports::{PortRequest, Sandbox, SandboxRequest, SandboxStore};
+use crate::ports::{DnsWish, PortRequest, Sandbox, SandboxRequest, SandboxStore};
 use crate::record::{NetworkMode, Record};
 use crate::spec::hostname;
 
@@ -27,7 +27,18 @@ pub fn request(record: &Record) -> Option<SandboxRequest> {
         },
         endpoints,
         sysctls: sysctls(record),
+        dns: dns(record),
     })
+}
+
+fn dns(record: &Record) -> DnsWish {
+    let host = &record.host_config;
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    DnsWish {
+        servers: list(&host.dns),
+        search: list(&host.dns_search),
+        options: list(&host.dns_options),
+    }
 }
 
 /// The wanted endpoints, with every name that DNS shall answer for.
@@ -151,20 +162,17 @@ fn own_addresses(record: &Record, sandbox: &Sandbox) -> Vec<OwnAddress> {
 /// # Errors
 /// Those of the network room, and of writing the files.
 pub fn write_names(record: &Record, sandboxes: &dyn SandboxStore, files: &EtcFiles) -> Result<()> {
-    let host = &record.host_config;
-    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-    let (dns, search) = (list(&host.dns), list(&host.dns_search));
-    let options = list(&host.dns_options);
-    let plain = dns.is_empty() && search.is_empty() && options.is_empty();
+    let dns = dns(record);
     let mode = record.network_mode();
-    let text = if mode == NetworkMode::Host && plain {
+    let text = if mode == NetworkMode::Host && dns == DnsWish::default() {
         std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
     } else {
         let networks: Vec<String> = match mode {
             NetworkMode::Networks => record.endpoints.keys().cloned().collect(),
+            NetworkMode::Host => vec!["host".to_owned()],
             _ => Vec::new(),
         };
-        sandboxes.resolv_conf(&networks, &dns, &search, &options)?
+        sandboxes.resolv_conf(&networks, &dns)?
     };
     let written = files::write_in_place(&files.resolv_conf(), &text).and_then(|()| {
         files::write_in_place(&files.hostname(), &format!("{}\n", hostname(record)))

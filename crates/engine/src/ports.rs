@@ -2,7 +2,7 @@
 //! more than a few hundred microseconds are made from `spawn_blocking`.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use cais_types::api::{ContainerConfig, EndpointSettings, FilesystemChange, PortBinding};
@@ -89,6 +89,16 @@ pub struct SandboxRequest {
     pub ports: Vec<PortRequest>,
     /// Sysctls below `net.` that must be set inside.
     pub sysctls: BTreeMap<String, String>,
+    /// How the container wants names to be resolved.
+    pub dns: DnsWish,
+}
+
+/// `--dns`, `--dns-search` and `--dns-option`; empty for the daemon's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsWish {
+    pub servers: Vec<String>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
 }
 
 /// A ready network sandbox: the namespace lives as long as somebody holds its descriptor or a process is in it.
@@ -111,14 +121,10 @@ pub trait SandboxStore: Send + Sync {
     fn close(&self, container: &ContainerId) -> Result<()>;
     /// Keeps the sandboxes of these running containers and releases all others; called once at start.
     fn retain(&self, running: &[ContainerId]) -> Result<()>;
-    /// The text of `/etc/resolv.conf` for a container on these networks.
-    fn resolv_conf(
-        &self,
-        networks: &[String],
-        dns: &[String],
-        search: &[String],
-        options: &[String],
-    ) -> Result<String>;
+    /// Serves the names of a running container again that outlived a daemon, from sockets in its namespace.
+    fn adopt(&self, container: &ContainerId, name: &str, netns: BorrowedFd<'_>) -> Result<()>;
+    /// The text of `/etc/resolv.conf` for a container on these networks; `host` for one in the host's namespace.
+    fn resolv_conf(&self, networks: &[String], dns: &DnsWish) -> Result<String>;
     /// The address that `host-gateway` stands for.
     fn host_gateway(&self) -> Option<std::net::IpAddr>;
 }

@@ -2,18 +2,20 @@
 //! taken over, ended ones settled, and what nobody owns is removed.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cais_monitor::exit as exit_record;
 use cais_monitor::protocol::{Answer, Request, Status as MonitorStatus};
-use cais_types::{ContainerId, Result};
+use cais_types::{ContainerId, Error, Result};
 
 use crate::container::Container;
 use crate::exit::{self, AfterExit};
 use crate::house::{House, blocking};
 use crate::monitor::{MonitorClient, MonitorReader, PendingReply};
-use crate::record::Record;
+use crate::record::{NetworkMode, Record};
 use crate::restart::Policy;
 use crate::state::Status;
 use crate::{exec, health, remove, start};
@@ -167,9 +169,30 @@ async fn clean(house: &Arc<House>) -> Result<()> {
             .collect();
         remove_strangers(&house, &known);
         house.ports.sandboxes.retain(&running)?;
+        adopt_sandboxes(&house, &all);
         house.ports.rootfs.retain(&known)
     })
     .await
+}
+
+/// The sockets that answer names are the daemon's and ended with the last one.
+fn adopt_sandboxes(house: &House, all: &[Arc<Container>]) {
+    for container in all {
+        let record = container.record();
+        if !record.state.status.has_process() || record.network_mode() != NetworkMode::Networks {
+            continue;
+        }
+        let path = format!("/proc/{}/ns/net", record.state.pid);
+        let adopted = File::open(path)
+            .map_err(|error| Error::internal(format!("network namespace: {error}")))
+            .and_then(|netns| {
+                let sandboxes = &house.ports.sandboxes;
+                sandboxes.adopt(&container.id, &record.name, netns.as_fd())
+            });
+        if let Err(error) = adopted {
+            tracing::warn!(id = %container.id, %error, "the container's names are not answered");
+        }
+    }
 }
 
 fn remove_strangers(house: &House, known: &[ContainerId]) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use cais_engine::kernel::Kernel;
 use cais_engine::launcher::Launcher;
 use cais_engine::ports::{
-    OverlayDirs, ResolvedImage, RootfsStore, Sandbox, SandboxRequest, SandboxStore, VolumeStore,
+    DnsWish, OverlayDirs, ResolvedImage, RootfsStore, Sandbox, SandboxRequest, SandboxStore,
+    VolumeStore,
 };
 use cais_engine::{Engine, EngineConfig, Ports};
 use cais_monitor::protocol::{
@@ -332,13 +333,10 @@ impl SandboxStore for FakeSandboxes {
             .retain(|open| running.contains(open));
         Ok(())
     }
-    fn resolv_conf(
-        &self,
-        _: &[String],
-        _: &[String],
-        _: &[String],
-        _: &[String],
-    ) -> Result<String> {
+    fn adopt(&self, _: &ContainerId, _: &str, _: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn resolv_conf(&self, _: &[String], _: &DnsWish) -> Result<String> {
         Ok("nameserver 127.0.0.11\n".to_owned())
     }
     fn host_gateway(&self) -> Option<std::net::IpAddr> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub dns_search: Vec<String>,
     /// See `dns`.
     pub dns_options: Vec<String>,
+    /// The host's resolv.conf.
+    pub resolv_conf: PathBuf,
 }
 
 impl Default for Config {
@@ -77,6 +80,7 @@ impl Default for Config {
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
         }
     }
 }

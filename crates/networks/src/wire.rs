@@ -7,6 +7,7 @@ use std::thread;
 
 use ipnet::IpNet;
 
+use crate::dns::{self, Sockets};
 use crate::error::NetworkError;
 use crate::netlink::child::{self, Child, ChildKind};
 use crate::netlink::link::{self, Mac, PortMode, Veth};
@@ -97,11 +98,22 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// The first interface number that a new namespace has free, see [`first_free_index`].
     pub first_index: u32,
+    /// Whether it has a resolver.
+    pub resolver: bool,
+}
+
+/// A sandbox that was made.
+#[derive(Debug)]
+pub struct Built {
+    /// The namespace.
+    pub netns: OwnedFd,
+    /// The sockets of its resolver.
+    pub resolver: Option<Sockets>,
 }
 
 /// Makes the sandbox on a thread of its own, because a namespace is made by moving into it. The namespace lives as long
 /// as the descriptor; its interfaces go with it.
-pub fn build(plan: Plan) -> thread::JoinHandle<Result<OwnedFd, NetworkError>> {
+pub fn build(plan: Plan) -> thread::JoinHandle<Result<Built, NetworkError>> {
     thread::spawn(move || {
         let host = Socket::route().map_err(NetworkError::during("netlink socket"))?;
         let (netns, inside) = namespace().map_err(NetworkError::during("network namespace"))?;
@@ -142,7 +154,8 @@ pub fn build(plan: Plan) -> thread::JoinHandle<Result<OwnedFd, NetworkError>> {
             .map(|(name, value)| (slashed(name), value.clone()))
             .collect();
         set_all(&sysctls)?;
-        Ok(netns)
+        let resolver = plan.resolver.then(|| dns::open_here(true)).transpose()?;
+        Ok(Built { netns, resolver })
     })
 }
 

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cais_networks::netlink::{Messages, Socket, link, route};
-use cais_networks::{Config, EndpointRequest, PortBinding, PortRequest, SandboxRequest, Store};
+use cais_networks::{
+    Config, DnsWish, EndpointRequest, PortBinding, PortRequest, SandboxRequest, Store,
+};
 use cais_state::Db;
 use cais_sys::netns;
 use cais_types::ContainerId;
@@ -103,6 +105,7 @@ impl Host {
             bridge: "test0".to_owned(),
             table: "cais-test".to_owned(),
             bip: Some("10.88.0.1/24".parse().unwrap()),
+            resolv_conf: self.directory.path().join("resolv.conf"),
             ..Config::default()
         }
     }
@@ -142,6 +145,7 @@ pub fn request(number: u8, ports: &[(&str, &str, &str)]) -> SandboxRequest {
         endpoints: [("bridge".to_owned(), EndpointRequest::default())].into(),
         ports: ports.collect(),
         sysctls: [].into(),
+        dns: DnsWish::default(),
     }
 }
 

@@ -5,6 +5,7 @@
 mod dns;
 mod firewall;
 mod host;
+mod names;
 mod outbound;
 mod ports;
 mod reach;

@@ -4,6 +4,7 @@
 mod api;
 mod images;
 mod launcher;
+mod network_options;
 mod networks;
 mod options;
 mod volumes;
@@ -248,6 +249,7 @@ fn network_config(options: &Options) -> Result<cais_networks::Config> {
         icc: options.icc,
         ..cais_networks::Config::default()
     };
+    options.names.apply(&mut config);
     config.bip = options
         .bip
         .as_deref()

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use cais_engine::ports::{Sandbox, SandboxRequest, SandboxStore};
+use cais_engine::ports::{DnsWish, Sandbox, SandboxRequest, SandboxStore};
 use cais_engine::services::networks::NetworkCatalog;
 use cais_networks::{
-    Endpoint, EndpointRequest, Link, NetworkRecord, NetworkRequest, PoolRequest, Store,
+    Endpoint, EndpointRequest, Link, Live, NetworkRecord, NetworkRequest, PoolRequest, Store,
 };
 use cais_types::api::{
     ConfigReference, EndpointSettings, Ipam, IpamConfig, Network, NetworkCreateRequest, PortBinding,
@@ -38,6 +39,7 @@ impl SandboxStore for Networks {
             endpoints: wanted.collect::<Result<_>>()?,
             ports: ports.collect(),
             sysctls: request.sysctls.clone(),
+            dns: dns_wish(&request.dns),
         })?;
         let mut endpoints = BTreeMap::new();
         for (asked, endpoint) in &sandbox.endpoints {
@@ -64,18 +66,29 @@ impl SandboxStore for Networks {
         Ok(self.0.retain(running)?)
     }
 
-    fn resolv_conf(
-        &self,
-        networks: &[String],
-        dns: &[String],
-        search: &[String],
-        options: &[String],
-    ) -> Result<String> {
-        Ok(self.0.resolv_conf(networks, dns, search, options)?)
+    fn adopt(&self, container: &ContainerId, name: &str, netns: BorrowedFd<'_>) -> Result<()> {
+        let live = Live {
+            container,
+            name,
+            netns,
+        };
+        Ok(self.0.adopt(&live)?)
+    }
+
+    fn resolv_conf(&self, networks: &[String], dns: &DnsWish) -> Result<String> {
+        Ok(self.0.resolv_conf(networks, &dns_wish(dns))?)
     }
 
     fn host_gateway(&self) -> Option<IpAddr> {
         self.0.host_gateway()
+    }
+}
+
+fn dns_wish(dns: &DnsWish) -> cais_networks::DnsWish {
+    cais_networks::DnsWish {
+        servers: dns.servers.clone(),
+        search: dns.search.clone(),
+        options: dns.options.clone(),
     }
 }
 

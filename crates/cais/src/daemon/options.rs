@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use cais_types::api::Ulimit;
 use clap::Parser;
 
+use super::network_options::NameOptions;
+
 /// Where the configuration file is looked for when no flag names one.
 const DEFAULT_CONFIG_FILE: &str = "/etc/cais/daemon.json";
 
@@ -60,6 +62,9 @@ pub struct Options {
     #[arg(long, value_name = "bool", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     pub icc: bool,
+    /// How names are resolved
+    #[command(flatten)]
+    pub names: NameOptions,
     /// Name of the daemon's own nftables table
     #[arg(long, value_name = "string", default_value = "cais")]
     pub firewall_table: String,
@@ -99,6 +104,7 @@ const FILE_NAMES: &[(&str, &str)] = &[
     ("default-address-pools", "default-address-pool"),
     ("default-ulimits", "default-ulimit"),
     ("log-opts", "log-opt"),
+    ("dns-opts", "dns-opt"),
 ];
 
 impl Options {

@@ -11,6 +11,7 @@ use crate::netlink::{Messages, Socket, link};
 use crate::wire;
 
 use super::endpoints::{self, Endpoint, EndpointRequest, Guest, defaults, release};
+use super::names::DnsWish;
 use super::records::{ENDPOINTS, EndpointRecord, SandboxRecord};
 use super::{Held, Store, sweep};
 
@@ -73,7 +74,8 @@ impl Store {
         let done = self
             .keep(live.container, &after)
             .and_then(|()| wire::plug(live.netns.as_fd(), &interface, routes))
-            .and_then(|()| self.follow(live.container, &before, &after));
+            .and_then(|()| self.follow(live.container, &before, &after))
+            .and_then(|()| self.follow_names(live, (&before, &after)));
         if let Err(error) = done {
             self.take_back(live, (&before, &after))?;
             return Err(error);
@@ -93,6 +95,9 @@ impl Store {
             if let Err(error) = wire::unplug(live.netns, &added.interface, routes) {
                 tracing::warn!(%error, container = %live.container, "undoing a connect");
             }
+        }
+        if let Err(error) = self.follow_names(live, (after, before)) {
+            tracing::warn!(%error, container = %live.container, "undoing a connect");
         }
         let mut state = self.lock();
         release(&mut state, added.map_or(&[], std::slice::from_ref));
@@ -132,6 +137,7 @@ impl Store {
         let mut after = before.clone();
         after.endpoints.retain(|one| one.id != endpoint.id);
         self.follow(live.container, &before, &after)?;
+        self.follow_names(live, (&before, &after))?;
         let routes = (&defaults(&before), &defaults(&after));
         wire::unplug(live.netns, &endpoint.interface, routes)?;
         remove_near_end(endpoint)?;
@@ -202,6 +208,7 @@ fn empty(name: &str) -> SandboxRecord {
         name: name.to_owned(),
         endpoints: Vec::new(),
         ports: Vec::new(),
+        dns: DnsWish::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod live;
+mod names;
 mod networks;
 mod pools;
 mod records;
@@ -19,8 +20,8 @@ use cais_state::Db;
 use cais_types::{ContainerId, NetworkId};
 
 use crate::config::Config;
+use crate::dns::Dns;
 use crate::error::NetworkError;
-use crate::files::Resolvers;
 use crate::firewall;
 use crate::ipam::Addresses;
 use crate::netlink::Socket;
@@ -28,6 +29,7 @@ use crate::nft;
 
 pub use endpoints::{Endpoint, EndpointRequest};
 pub use live::Live;
+pub use names::DnsWish;
 pub use networks::{NetworkRequest, NetworkState};
 pub use pools::PoolRequest;
 pub use records::{
@@ -42,6 +44,7 @@ pub struct Store {
     config: Config,
     db: Arc<Db>,
     shared: Arc<Shared>,
+    dns: Dns,
     first_index: u32,
     veth_number: AtomicU32,
 }
@@ -135,31 +138,6 @@ impl Store {
         let state = self.lock();
         let found = state.find(network)?;
         Ok((found.record.id, found.record.name.clone()))
-    }
-
-    /// The text of `/etc/resolv.conf` for a container on these networks. Empty lists stand for the daemon's defaults.
-    pub fn resolv_conf(
-        &self,
-        networks: &[String],
-        dns: &[String],
-        search: &[String],
-        options: &[String],
-    ) -> Result<String, NetworkError> {
-        let or = |asked: &[String], default: &[String]| {
-            let list = if asked.is_empty() { default } else { asked };
-            list.to_vec()
-        };
-        let mut resolvers = Resolvers::of_host();
-        if !networks.iter().any(|network| network == "host") {
-            resolvers = resolvers.without_loopback();
-        }
-        let config = &self.config;
-        let resolvers = resolvers.with(
-            &or(dns, &config.dns),
-            &or(search, &config.dns_search),
-            &or(options, &config.dns_options),
-        );
-        Ok(resolvers.text())
     }
 
     /// The address that `host-gateway` stands for.

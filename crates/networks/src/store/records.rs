@@ -13,6 +13,8 @@ use crate::firewall::{BridgeRules, PortRule};
 use crate::netlink::link::{IpvlanFlag, IpvlanMode, Mac, MacvlanMode};
 use crate::ports::PublishedPort;
 
+use super::names::DnsWish;
+
 /// Table of [`NetworkRecord`]s by network id.
 pub(super) const NETWORKS: &str = "network";
 /// Table of [`SandboxRecord`]s by container id.
@@ -272,6 +274,9 @@ pub struct SandboxRecord {
     pub endpoints: Vec<EndpointRecord>,
     /// Its published ports.
     pub ports: Vec<PublishedPort>,
+    /// How it wants names to be resolved.
+    #[serde(default)]
+    pub dns: DnsWish,
 }
 
 impl SandboxRecord {

@@ -13,6 +13,7 @@ use crate::ports::{self, PublishedPort, Wish};
 use crate::wire::{self, Plan};
 
 use super::endpoints::{self, Endpoint, EndpointRequest, Guest, release};
+use super::names::DnsWish;
 use super::records::{Driver, ENDPOINTS, SandboxRecord};
 use super::{Held, State, Store, sweep};
 
@@ -47,6 +48,8 @@ pub struct SandboxRequest {
     pub ports: Vec<PortRequest>,
     /// Settings below `net.` that must be made inside.
     pub sysctls: BTreeMap<String, String>,
+    /// How it wants names to be resolved.
+    pub dns: DnsWish,
 }
 
 /// A ready sandbox.
@@ -77,15 +80,19 @@ impl Store {
         let building = wire::build(allocated.plan);
         let told = self.tell(&container, &allocated.record);
         let built = wire::join(building);
-        let netns = match told.and(built) {
-            Ok(netns) => netns,
+        let built = match told.and(built) {
+            Ok(built) => built,
             Err(error) => {
                 self.close(&container)?;
                 return Err(error);
             }
         };
+        if let Some(sockets) = built.resolver {
+            let settings = self.dns_settings(&self.lock(), &allocated.record);
+            self.dns.serve(container, sockets, settings);
+        }
         Ok(Sandbox {
-            netns,
+            netns: built.netns,
             endpoints: allocated.endpoints,
             ports: shown(&allocated.record.ports),
         })
@@ -101,6 +108,8 @@ impl Store {
         };
         self.let_go(&mut state, held);
         drop(state);
+        self.dns.change(|directory| directory.forget(container));
+        self.dns.stop(*container);
         let key = container.to_string();
         Ok(self.db.delete(Durability::Process, ENDPOINTS, &key)?)
     }
@@ -158,6 +167,7 @@ impl Store {
             name: request.name.clone(),
             endpoints: Vec::new(),
             ports: Vec::new(),
+            dns: request.dns.clone(),
         };
         let (plan, endpoints) = match self.join_all(state, request, &mut record) {
             Ok(joined) => joined,
@@ -177,6 +187,7 @@ impl Store {
             record: record.clone(),
             sockets,
         };
+        self.introduce(state, &request.container, &record);
         state.sandboxes.insert(request.container, held);
         Ok(Allocated {
             plan,
@@ -214,6 +225,7 @@ impl Store {
             defaults: endpoints::defaults(record),
             sysctls: request.sysctls.clone().into_iter().collect(),
             first_index: self.first_index,
+            resolver: state.has_resolver(record),
         };
         Ok((plan, shown))
     }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::bridge;
 use crate::config::Config;
+use crate::dns::Dns;
 use crate::drivers;
 use crate::error::NetworkError;
 use crate::ipam::Addresses;
@@ -29,8 +30,10 @@ impl Store {
     /// Opens the networks that the database knows, makes the default ones, and brings bridges and rules into the kernel.
     /// Published ports of containers that outlived the last daemon stay reachable all the while.
     pub fn open_store(config: Config, db: Arc<Db>) -> Result<Self, NetworkError> {
+        let dns = Dns::new(&config.resolv_conf).map_err(NetworkError::during("resolver"))?;
         let store = Self {
             config,
+            dns,
             db,
             shared: Arc::default(),
             first_index: wire::first_free_index()?,
@@ -44,7 +47,11 @@ impl Store {
         }
         store.replace_rules(&state)?;
         store.warn_of_foreign_drops();
+        for (container, held) in &state.sandboxes {
+            store.introduce(&state, container, &held.record);
+        }
         *store.lock() = state;
+        store.name_host();
         Ok(store)
     }
 
