@@ -10,6 +10,7 @@ mod errors;
 mod images_commit;
 mod kills;
 mod lifecycle;
+mod names;
 mod networks;
 mod policies;
 mod probe;

@@ -70,6 +70,7 @@ impl TestDaemon {
             .arg(format!("--config-file={}", self.config_file()?.display()))
             .arg(format!("--bridge=caist{number}"))
             .arg(format!("--bip={}", self.subnet.gateway()))
+            .args(self.address_pool())
             .arg(format!("--firewall-table=caist{number}"))
             .arg(format!("--cgroup-parent=/caist{number}"))
             .arg("--ephemeral")
@@ -91,6 +92,14 @@ impl TestDaemon {
         let got = File::from(ready).read(&mut byte)?;
         ensure!(got == 1, "the daemon did not start: {}", self.log());
         Ok(())
+    }
+
+    /// Sixteen small subnets for networks, which no other test gets; unless the test brings its own.
+    fn address_pool(&self) -> Option<String> {
+        let flag = "--default-address-pool=";
+        let given = self.flags.iter().any(|one| one.starts_with(flag));
+        let number = self.subnet.number();
+        (!given).then(|| format!("{flag}base=10.214.{number}.0/24,size=28"))
     }
 
     fn config_file(&self) -> Result<PathBuf> {
