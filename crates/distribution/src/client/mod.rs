@@ -1,17 +1,42 @@
 //! The registry client (distribution-spec 1.1): pull, push, authentication, mirrors. Async; what it needs of the image store
 //! are the blocking traits in [`store`], called from threads made for blocking work.
 
+mod account;
+mod address;
+mod auth;
+mod body;
+mod challenge;
 mod config;
+mod copy;
+mod download;
+mod endpoint;
+mod error;
+mod hosts;
+mod partial;
+mod pipe;
 mod progress;
+mod pull;
+mod push;
+mod reader;
+mod registry;
+mod repository;
 mod request;
+mod retry;
+mod session;
 pub mod store;
+mod tls;
+mod transfers;
+mod upload;
 
 use std::sync::Arc;
 
-use cais_types::{Error, Reference, Result};
+use cais_types::oci::Descriptor;
+use cais_types::{Reference, Result};
 
 pub use config::{ClientConfig, Credentials, Proxies};
+use error::RegistryError;
 pub use progress::{Event, ProgressSink, ProgressStream, Step, channel};
+use registry::Shared;
 pub use request::{
     CopyAuth, Inspected, LoggedIn, PullRequest, PulledReference, PushRequest, PushedReference,
     RawManifest, SearchResult,
@@ -21,11 +46,7 @@ use store::{PullStore, PushStore};
 /// A client of registries; clones share connections, tokens and transfers.
 #[derive(Clone)]
 pub struct Client {
-    config: Arc<ClientConfig>,
-}
-
-fn not_yet(what: &str) -> Error {
-    Error::unsupported(format!("{what} is not built yet"))
+    shared: Arc<Shared>,
 }
 
 impl Client {
@@ -34,8 +55,9 @@ impl Client {
     /// # Errors
     /// Settings that cannot be: a mirror or a proxy that is no URL, an insecure registry that is no host.
     pub fn new(config: ClientConfig) -> Result<Self> {
+        let shared = Shared::new(config).map_err(RegistryError::plain)?;
         Ok(Self {
-            config: Arc::new(config),
+            shared: Arc::new(shared),
         })
     }
 
@@ -46,12 +68,17 @@ impl Client {
     /// In Docker's words: access denied, no such manifest, no such platform, the network, the store.
     pub async fn pull(
         &self,
-        _request: PullRequest,
-        _store: Arc<dyn PullStore>,
-        _progress: ProgressSink,
+        request: PullRequest,
+        store: Arc<dyn PullStore>,
+        progress: ProgressSink,
     ) -> Result<Vec<PulledReference>> {
-        let _ = &self.config;
-        Err(not_yet("pull"))
+        let reference = match request.all_tags {
+            true => request.reference.clone(),
+            false => request.reference.clone().with_default_tag(),
+        };
+        Box::pin(pull::pull(&self.shared, &request, store, &progress))
+            .await
+            .map_err(|error| error.of_pull(&reference))
     }
 
     /// Pushes an image, or all tags of a repository.
@@ -60,11 +87,13 @@ impl Client {
     /// In Docker's words: no such image, access denied, the network, the store.
     pub async fn push(
         &self,
-        _request: PushRequest,
-        _store: Arc<dyn PushStore>,
-        _progress: ProgressSink,
+        request: PushRequest,
+        store: Arc<dyn PushStore>,
+        progress: ProgressSink,
     ) -> Result<Vec<PushedReference>> {
-        Err(not_yet("push"))
+        Box::pin(push::push(&self.shared, &request, store, &progress))
+            .await
+            .map_err(RegistryError::plain)
     }
 
     /// Tells what a registry has under a name, without fetching it.
@@ -73,10 +102,12 @@ impl Client {
     /// As [`Client::pull`].
     pub async fn inspect(
         &self,
-        _reference: &Reference,
-        _auth: Option<Credentials>,
+        reference: &Reference,
+        auth: Option<Credentials>,
     ) -> Result<Inspected> {
-        Err(not_yet("distribution inspect"))
+        account::inspect(&self.shared, reference, auth.as_ref())
+            .await
+            .map_err(|error| error.of_pull(&reference.clone().with_default_tag()))
     }
 
     /// Proves credentials to a registry. `server` is as users write it: empty and `https://index.docker.io/v1/` are docker.io,
@@ -84,21 +115,25 @@ impl Client {
     ///
     /// # Errors
     /// Unauthorized; the network.
-    pub async fn login(&self, _server: &str, _credentials: Credentials) -> Result<LoggedIn> {
-        Err(not_yet("login"))
+    pub async fn login(&self, server: &str, credentials: Credentials) -> Result<LoggedIn> {
+        account::login(&self.shared, server, &credentials)
+            .await
+            .map_err(RegistryError::plain)
     }
 
-    /// Searches a registry's index; a term `host[:port]/term` searches that host.
+    /// Searches a registry's index; a term `host[:port]/term` searches that host. The limit is 25 unless given.
     ///
     /// # Errors
     /// The network; a limit outside 1 to 100.
     pub async fn search(
         &self,
-        _term: &str,
-        _limit: Option<u32>,
-        _auth: Option<Credentials>,
+        term: &str,
+        limit: Option<u32>,
+        auth: Option<Credentials>,
     ) -> Result<Vec<SearchResult>> {
-        Err(not_yet("search"))
+        account::search(&self.shared, term, limit, auth.as_ref())
+            .await
+            .map_err(RegistryError::plain)
     }
 
     /// Fetches a manifest or an index, checked against the digest asked for.
@@ -107,10 +142,17 @@ impl Client {
     /// As [`Client::pull`].
     pub async fn get_manifest(
         &self,
-        _reference: &Reference,
-        _auth: Option<Credentials>,
+        reference: &Reference,
+        auth: Option<Credentials>,
     ) -> Result<RawManifest> {
-        Err(not_yet("manifest get"))
+        let get = async {
+            let source = self.shared.pull_source(reference, auth.as_ref()).await?;
+            registry::find_manifest(source, pull::wanted_word(reference)).await
+        };
+        match get.await {
+            Ok((manifest, _)) => Ok(manifest),
+            Err(error) => Err(error.of_pull(&reference.clone().with_default_tag())),
+        }
     }
 
     /// Puts a manifest or an index under a tag or its digest; what it refers to must be there.
@@ -119,11 +161,17 @@ impl Client {
     /// As [`Client::push`].
     pub async fn put_manifest(
         &self,
-        _reference: &Reference,
-        _manifest: &RawManifest,
-        _auth: Option<Credentials>,
+        reference: &Reference,
+        manifest: &RawManifest,
+        auth: Option<Credentials>,
     ) -> Result<()> {
-        Err(not_yet("manifest put"))
+        let put = async {
+            let target = self.shared.push_target(reference, auth.as_ref()).await?;
+            target
+                .put_manifest(pull::wanted_word(reference), manifest)
+                .await
+        };
+        put.await.map_err(RegistryError::plain)
     }
 
     /// Brings a blob into `target`'s repository from `source`'s: nothing when it is there, a mount on the same registry, else
@@ -133,11 +181,13 @@ impl Client {
     /// As [`Client::pull`] and [`Client::push`].
     pub async fn copy_blob(
         &self,
-        _source: &Reference,
-        _target: &Reference,
-        _blob: &cais_types::oci::Descriptor,
-        _auth: CopyAuth,
+        source: &Reference,
+        target: &Reference,
+        blob: &Descriptor,
+        auth: CopyAuth,
     ) -> Result<()> {
-        Err(not_yet("blob copy"))
+        Box::pin(copy::copy_blob(&self.shared, source, target, blob, &auth))
+            .await
+            .map_err(RegistryError::plain)
     }
 }
