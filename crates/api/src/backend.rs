@@ -7,18 +7,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cais_types::api::query::{
     AttachQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
-    ImageRemoveQuery, ImportQuery, LogsQuery, RemoveQuery, StatsQuery, StopQuery, TtySize,
-    WaitCondition,
+    ImageRemoveQuery, ImportQuery, LogsQuery, PullQuery, PushQuery, RemoveQuery, SearchQuery,
+    StatsQuery, StopQuery, TtySize, WaitCondition,
 };
 use cais_types::api::{
-    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
-    ContainerPruneResponse, ContainerStats, ContainerSummary, ContainerTopResponse,
-    ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse, DiskUsage,
-    EventMessage, ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest,
-    FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary,
-    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse,
-    NetworkDisconnectRequest, NetworkPruneResponse, SystemInfo, SystemVersion, Volume,
-    VolumeCreateRequest, VolumeListResponse, VolumePruneResponse,
+    AuthConfig, AuthResponse, ContainerConfig, ContainerCreateRequest, ContainerCreateResponse,
+    ContainerInspect, ContainerPruneResponse, ContainerStats, ContainerSummary,
+    ContainerTopResponse, ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse,
+    DiskUsage, DistributionInspect, EventMessage, ExecCreateRequest, ExecCreateResponse,
+    ExecInspect, ExecStartRequest, FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect,
+    ImagePruneResponse, ImageSummary, Network, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkCreateResponse, NetworkDisconnectRequest, NetworkPruneResponse, SearchResult,
+    SystemInfo, SystemVersion, Volume, VolumeCreateRequest, VolumeListResponse,
+    VolumePruneResponse,
 };
 use cais_types::{ClientConnection, Framing, Result};
 use futures_core::{Stream, future::BoxFuture};
@@ -129,6 +130,23 @@ pub trait Images: Send + Sync {
     async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String>;
 }
 
+/// Registries: pull, push, `/images/search`, `/auth` and `/distribution`.
+#[async_trait]
+pub trait Registries: Send + Sync {
+    /// One JSON progress line (without the line end) per item; what fails before the first fails the call. Dropping the lines
+    /// ends the pull.
+    async fn pull(&self, query: PullQuery) -> Result<Answers<Bytes>>;
+    /// As `pull`.
+    async fn push(&self, query: PushQuery) -> Result<Answers<Bytes>>;
+    async fn search(&self, query: SearchQuery) -> Result<Vec<SearchResult>>;
+    async fn login(&self, auth: AuthConfig) -> Result<AuthResponse>;
+    async fn distribution(
+        &self,
+        name: &str,
+        auth: Option<AuthConfig>,
+    ) -> Result<DistributionInspect>;
+}
+
 /// `/volumes`.
 #[async_trait]
 pub trait Volumes: Send + Sync {
@@ -166,6 +184,7 @@ pub struct Backends {
     pub containers: std::sync::Arc<dyn Containers>,
     pub execs: std::sync::Arc<dyn Execs>,
     pub images: std::sync::Arc<dyn Images>,
+    pub registries: std::sync::Arc<dyn Registries>,
     pub volumes: std::sync::Arc<dyn Volumes>,
     pub networks: std::sync::Arc<dyn Networks>,
     pub system: std::sync::Arc<dyn System>,

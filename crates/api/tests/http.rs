@@ -85,10 +85,21 @@ fn versions_and_unknown_paths_are_refused_in_dockers_words() {
             "building images is not supported by cais",
         ),
         (
-            "POST /images/create?fromImage=busybox",
-            501,
-            "pulling images",
+            "POST /images/create?fromImage=none&tag=1",
+            404,
+            "manifest unknown",
         ),
+        (
+            "POST /images/create?fromImage=Upper",
+            400,
+            "must be lowercase",
+        ),
+        (
+            "POST /images/create?fromImage=a&platform=a%2Fb%2Fc%2Fd",
+            400,
+            "cannot parse platform specifier",
+        ),
+        ("GET /images/search?term=a&limit=x", 400, "invalid limit"),
         ("GET /nodes", 503, "This node is not a swarm manager."),
     ] {
         let answer = server.ask(request, "");
@@ -299,4 +310,66 @@ fn commit_reads_its_query_and_an_optional_configuration() {
             assert!(answer.contains(want), "{want}: {answer}");
         }
     }
+}
+
+#[test]
+fn pulls_and_pushes_say_what_is_meant_and_fail_late_in_a_line() {
+    let server = Server::start();
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    // {"username":"me","password":"secret"}, with and without padding.
+    let padded = "X-Registry-Auth: eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzZWNyZXQifQ==";
+    let bare = padded.trim_end_matches('=');
+    for (request, want) in [
+        (
+            "POST /images/create?fromImage=a",
+            r#"["docker.io/library/a",null,""]"#.to_owned(),
+        ),
+        (
+            "POST /images/create?fromImage=a%3A",
+            r#"["docker.io/library/a",null,""]"#.to_owned(),
+        ),
+        (
+            "POST /images/create?fromImage=a%3A1&tag=2",
+            r#"["docker.io/library/a:2",null,""]"#.to_owned(),
+        ),
+        (
+            &format!("POST /images/create?fromImage=l%3A5%2Fa&tag={digest}\n{padded}"),
+            format!(r#"["l:5/a@{digest}",null,"me"]"#),
+        ),
+        (
+            &format!("POST /images/create?fromImage=a&platform=linux%2Fx86_64\n{bare}"),
+            r#"["docker.io/library/a","linux/amd64","me"]"#.to_owned(),
+        ),
+        (
+            "POST /images/l:5/a/b/push?tag=t&platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22arm64%22%7D\nX-Registry-Auth: e30=",
+            r#"["l:5/a/b:t","linux/arm64",""]"#.to_owned(),
+        ),
+    ] {
+        let answer = server.ask(request, "");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{request}: {answer}");
+        assert!(answer.contains(&want), "{request}: {answer}");
+        assert!(
+            answer.contains(r#"{"errorDetail":{"message":"later"},"error":"later"}"#),
+            "{answer}"
+        );
+    }
+    let body = r#"{"username":"old","password":"x"}"#;
+    let answer = server.ask("POST /images/a/push\nContent-Type: application/json", body);
+    assert!(
+        answer.contains(r#"["docker.io/library/a",null,"old"]"#),
+        "{answer}"
+    );
+    let answer = server.ask(&format!("GET /images/search?term=x&limit=7\n{padded}"), "");
+    assert!(
+        answer.contains(r#"[{"star_count":7,"is_official":false,"name":"x","is_automated":false,"description":"me"}]"#),
+        "{answer}"
+    );
+    let answer = server.ask("POST /auth\nContent-Type: application/json", body);
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    let body = r#"{"username":"me","password":"secret"}"#;
+    let answer = server.ask("POST /auth\nContent-Type: application/json", body);
+    assert!(
+        answer.contains(r#"{"IdentityToken":"","Status":"Login Succeeded"}"#),
+        "{answer}"
+    );
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cais_state::{Changes, Db, Durability, StateError};
+use cais_sys::failpoint;
 use cais_types::{Digest, Reference};
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -121,6 +122,7 @@ impl Store {
         let config = parse_config(&new.config)?;
         let diffs = config.rootfs.diff_ids.clone().unwrap_or_default();
         if !new.layers.is_empty() {
+            failpoint::reach("commit-unsynced");
             // The bulk of the data, before anybody has to wait for us.
             self.layers.sync()?;
         }
@@ -130,6 +132,7 @@ impl Store {
             layers: Vec::new(),
         };
         self.place(&diffs, new.layers, &mut placed)?;
+        failpoint::reach("commit-placed");
         let id = self.content.put(&new.config)?;
         let manifest = new.manifest.map(|(bytes, media_type)| {
             let digest = self.content.put(&bytes)?;
@@ -155,6 +158,7 @@ impl Store {
         if !placed.layers.is_empty() || existing.is_none() || replaced_manifest.is_some() {
             self.layers.sync()?;
         }
+        failpoint::reach("commit-before-record");
         self.db.transaction(Durability::Power, |changes| {
             for placed in &placed.layers {
                 changes.put(LAYERS, &placed.chain.hex(), &placed.record)?;
@@ -168,6 +172,7 @@ impl Store {
             }
             Ok(())
         })?;
+        failpoint::reach("commit-recorded");
         if let Some(old) = replaced_manifest {
             self.content.remove(&old.digest)?;
         }

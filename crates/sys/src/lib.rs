@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod exe;
+pub mod failpoint;
 pub mod heap;
 pub mod inherit;
 pub mod launch;

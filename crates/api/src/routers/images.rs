@@ -5,7 +5,6 @@ use cais_types::api::{ContainerConfig, IdResponse};
 use cais_types::{Error, Result};
 use http::StatusCode;
 
-use super::not_built;
 use crate::compat;
 use crate::reply::{self, Reply};
 use crate::request::Call;
@@ -14,7 +13,6 @@ use crate::route::{Route, route};
 pub fn routes() -> Vec<Route> {
     vec![
         route!(GET "/images/json" => list),
-        route!(GET "/images/search" => search),
         route!(GET "/images/get" => save),
         route!(POST "/images/create" => create),
         route!(POST "/images/load" => load),
@@ -22,10 +20,8 @@ pub fn routes() -> Vec<Route> {
         route!(GET "/images/{name}/get" => save),
         route!(GET "/images/{name}/history" => history),
         route!(GET "/images/{name}/json" => inspect),
-        route!(POST "/images/{name}/push" => push),
         route!(POST "/images/{name}/tag" => tag),
         route!(DELETE "/images/{name}" => remove),
-        route!(GET "/distribution/{name}/json" => distribution),
         route!(POST "/commit" => commit),
     ]
 }
@@ -97,10 +93,10 @@ async fn save(call: Call) -> Result<Reply> {
 }
 
 async fn create(call: Call) -> Result<Reply> {
-    call.host_platform()?;
-    if call.query.get("fromImage").is_some() {
-        return Err(not_built("pulling images"));
+    if let Some(image) = call.query.text("fromImage") {
+        return super::registries::pull(&call, &image).await;
     }
+    call.host_platform()?;
     let text = |name: &str| call.query.text(name).unwrap_or_default();
     let query = ImportQuery {
         source: text("fromSrc"),
@@ -115,18 +111,6 @@ async fn create(call: Call) -> Result<Reply> {
     }
     let images = call.backends.images.clone();
     Ok(reply::progress(images.import(query, call.upload()).await?))
-}
-
-async fn push(_: Call) -> Result<Reply> {
-    Err(not_built("pushing images"))
-}
-
-async fn search(_: Call) -> Result<Reply> {
-    Err(not_built("searching registries"))
-}
-
-async fn distribution(_: Call) -> Result<Reply> {
-    Err(not_built("asking a registry for an image"))
 }
 
 async fn commit(mut call: Call) -> Result<Reply> {

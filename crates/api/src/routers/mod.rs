@@ -6,6 +6,7 @@ mod execs;
 mod images;
 mod networks;
 mod plugins;
+mod registries;
 mod swarm;
 mod system;
 mod volumes;
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Route> {
         system::routes(),
         containers::routes(),
         execs::routes(),
+        registries::routes(),
         images::routes(),
         volumes::routes(),
         networks::routes(),

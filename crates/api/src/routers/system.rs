@@ -1,11 +1,10 @@
-//! `/_ping`, `/info`, `/version`, `/events`, `/system/df` and `/auth`.
+//! `/_ping`, `/info`, `/version`, `/events` and `/system/df`.
 
 use bytes::Bytes;
 use cais_types::api::query::EventsQuery;
 use cais_types::{Error, Result};
 use http::{HeaderValue, StatusCode};
 
-use super::not_built;
 use crate::compat;
 use crate::reply::{self, Reply};
 use crate::request::Call;
@@ -19,7 +18,6 @@ pub fn routes() -> Vec<Route> {
         route!(GET "/version" => version),
         route!(GET "/events" => events),
         route!(GET "/system/df" => disk_usage),
-        route!(POST "/auth" => auth),
         route!(POST "/cais/system/check" => check),
     ]
 }
@@ -95,8 +93,4 @@ async fn disk_usage(call: Call) -> Result<Reply> {
 async fn check(call: Call) -> Result<Reply> {
     let repair = call.query.flag("repair");
     Ok(reply::progress(call.backends.images.check(repair).await?))
-}
-
-async fn auth(_: Call) -> Result<Reply> {
-    Err(not_built("checking registry credentials"))
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use cais_api::backend::{self, Answers, Backends, Changed, Hijack, Logs, Upload};
 use cais_engine::services::images::Images;
 use cais_engine::services::networks::Networks;
+use cais_engine::services::registry::Registries;
 use cais_engine::services::system::System;
 use cais_engine::services::volumes::Volumes;
 use cais_engine::services::{stats, top};
@@ -12,18 +13,19 @@ use cais_engine::{Containers, Engine, Execs};
 use cais_types::Result;
 use cais_types::api::query::{
     AttachQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
-    ImageRemoveQuery, ImportQuery, LogsQuery, RemoveQuery, StatsQuery, StopQuery, TtySize,
-    WaitCondition,
+    ImageRemoveQuery, ImportQuery, LogsQuery, PullQuery, PushQuery, RemoveQuery, SearchQuery,
+    StatsQuery, StopQuery, TtySize, WaitCondition,
 };
 use cais_types::api::{
-    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
-    ContainerPruneResponse, ContainerStats, ContainerSummary, ContainerTopResponse,
-    ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse, DiskUsage,
-    EventMessage, ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest,
-    FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary,
-    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse,
-    NetworkDisconnectRequest, NetworkPruneResponse, SystemInfo, SystemVersion, Volume,
-    VolumeCreateRequest, VolumeListResponse, VolumePruneResponse,
+    AuthConfig, AuthResponse, ContainerConfig, ContainerCreateRequest, ContainerCreateResponse,
+    ContainerInspect, ContainerPruneResponse, ContainerStats, ContainerSummary,
+    ContainerTopResponse, ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse,
+    DiskUsage, DistributionInspect, EventMessage, ExecCreateRequest, ExecCreateResponse,
+    ExecInspect, ExecStartRequest, FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect,
+    ImagePruneResponse, ImageSummary, Network, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkCreateResponse, NetworkDisconnectRequest, NetworkPruneResponse, SearchResult,
+    SystemInfo, SystemVersion, Volume, VolumeCreateRequest, VolumeListResponse,
+    VolumePruneResponse,
 };
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 pub struct Services {
     pub engine: Engine,
     pub images: Arc<Images>,
+    pub registries: Arc<Registries>,
     pub volumes: Arc<Volumes>,
     pub networks: Arc<Networks>,
     pub system: Arc<System>,
@@ -48,6 +51,7 @@ impl Services {
             }),
             execs: Arc::new(ExecBackend(self.engine.execs())),
             images: Arc::new(ImageBackend(self.images)),
+            registries: Arc::new(RegistryBackend(self.registries)),
             volumes: Arc::new(VolumeBackend(self.volumes)),
             networks: Arc::new(NetworkBackend(self.networks)),
             system: Arc::new(SystemBackend {
@@ -222,6 +226,31 @@ impl backend::Images for ImageBackend {
     }
     async fn commit(&self, query: CommitQuery, config: Option<ContainerConfig>) -> Result<String> {
         Ok(self.0.commit(query, config).await?.to_string())
+    }
+}
+
+struct RegistryBackend(Arc<Registries>);
+
+#[async_trait]
+impl backend::Registries for RegistryBackend {
+    async fn pull(&self, query: PullQuery) -> Result<Answers<Bytes>> {
+        self.0.pull(query).await
+    }
+    async fn push(&self, query: PushQuery) -> Result<Answers<Bytes>> {
+        self.0.push(query).await
+    }
+    async fn search(&self, query: SearchQuery) -> Result<Vec<SearchResult>> {
+        self.0.search(query).await
+    }
+    async fn login(&self, auth: AuthConfig) -> Result<AuthResponse> {
+        self.0.login(auth).await
+    }
+    async fn distribution(
+        &self,
+        name: &str,
+        auth: Option<AuthConfig>,
+    ) -> Result<DistributionInspect> {
+        self.0.inspect(name, auth).await
     }
 }
 

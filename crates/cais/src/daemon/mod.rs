@@ -7,6 +7,8 @@ mod launcher;
 mod network_options;
 mod networks;
 mod options;
+mod registries;
+mod transfers;
 mod volumes;
 
 use std::ffi::OsString;
@@ -51,6 +53,9 @@ fn run(args: Vec<OsString>) -> Result<()> {
         .collect();
     let options = Options::read(words)?;
     start_log(&options);
+    if let Some(point) = &options.failpoint {
+        cais_sys::failpoint::arm(point).context("--failpoint")?;
+    }
     let ready = options
         .ready_fd
         .map(|number| cais_sys::inherit::take(number).context("--ready-fd"))
@@ -194,6 +199,14 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
         Arc::new(networks::Networks(Arc::clone(&rooms.networks))),
     );
     let (images, volumes) = (Arc::new(images), Arc::new(volumes));
+    let config = registries::config(options);
+    let registry_facts = registries::facts(&config);
+    let access = registries::Access::new(config, Arc::clone(&rooms.images))?;
+    let registries = services::registry::Registries::new(
+        Arc::clone(house),
+        Arc::clone(&images),
+        Arc::new(access),
+    );
     let facts = DaemonFacts {
         id: daemon_id(&rooms.db)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -206,6 +219,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
                 size: size.into(),
             })
             .collect(),
+        registries: registry_facts,
     };
     let system = services::system::System::new(
         Arc::clone(house),
@@ -216,6 +230,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
     Ok(api::Services {
         engine: engine.clone(),
         images,
+        registries: Arc::new(registries),
         volumes,
         networks: Arc::new(networks),
         system: Arc::new(system),

@@ -83,6 +83,33 @@ pub struct Options {
     /// Set the default shm size for containers
     #[arg(long, value_name = "bytes", default_value = "64MiB")]
     pub default_shm_size: String,
+    /// Registry, or range of addresses (CIDR) of registries, that may speak plain HTTP or show any certificate
+    #[arg(long = "insecure-registry", value_name = "list")]
+    pub insecure_registries: Vec<String>,
+    /// Preferred registry mirror of Docker Hub
+    #[arg(long = "registry-mirror", value_name = "list")]
+    pub registry_mirrors: Vec<String>,
+    /// Directory with certificates and hosts.toml per registry, in place of the usual ones
+    #[arg(long = "registry-certs-dir", value_name = "string")]
+    pub registry_certs_dirs: Vec<PathBuf>,
+    /// Set the max concurrent downloads
+    #[arg(long, value_name = "int", default_value_t = 8, value_parser = at_least_one())]
+    pub max_concurrent_downloads: u32,
+    /// Set the max concurrent uploads
+    #[arg(long, value_name = "int", default_value_t = 5, value_parser = at_least_one())]
+    pub max_concurrent_uploads: u32,
+    /// Set the max download attempts for each pull
+    #[arg(long, value_name = "int", default_value_t = 5, value_parser = at_least_one())]
+    pub max_download_attempts: u32,
+    /// HTTP proxy URL to use for outgoing traffic
+    #[arg(long, value_name = "string")]
+    pub http_proxy: Option<String>,
+    /// HTTPS proxy URL to use for outgoing traffic
+    #[arg(long, value_name = "string")]
+    pub https_proxy: Option<String>,
+    /// Comma-separated list of hosts or IP addresses for which the proxy is skipped
+    #[arg(long, value_name = "string")]
+    pub no_proxy: Option<String>,
     /// Run an init in the container to forward signals and reap processes
     #[arg(long)]
     pub init: bool,
@@ -92,6 +119,9 @@ pub struct Options {
     /// On SIGTERM remove the containers and everything else that this daemon made
     #[arg(long)]
     pub ephemeral: bool,
+    /// Die where the daemon comes to this point, NAME or NAME:TIMES (debug builds only)
+    #[arg(long, value_name = "point", hide = true)]
+    pub failpoint: Option<String>,
     /// Write one byte to this inherited descriptor when the daemon is ready
     #[arg(long, value_name = "int", hide = true)]
     pub ready_fd: Option<u8>,
@@ -105,7 +135,13 @@ const FILE_NAMES: &[(&str, &str)] = &[
     ("default-ulimits", "default-ulimit"),
     ("log-opts", "log-opt"),
     ("dns-opts", "dns-opt"),
+    ("insecure-registries", "insecure-registry"),
+    ("registry-mirrors", "registry-mirror"),
 ];
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
 
 impl Options {
     /// Reads the command line and, below it, the configuration file.
@@ -221,6 +257,11 @@ fn file_flags(
                     )
                 }));
             }
+            Value::Object(map) if name == "proxies" => {
+                for (key, value) in map {
+                    words.push(format!("--{key}={}", value.as_str().unwrap_or_default()));
+                }
+            }
             Value::Object(map) => {
                 for (key, value) in map {
                     words.push(format!(
@@ -277,7 +318,9 @@ mod tests {
         let options = read(
             &["-D"],
             r#"{"hosts": ["unix:///a", "tcp://127.0.0.1:1"], "bip": "172.30.0.1/24", "icc": false, "log-opts": {"max-size": "1m"},
-                "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}]}"#,
+                "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}],
+                "insecure-registries": ["10.1.0.0/16", "reg:80"], "registry-mirrors": ["http://m"], "max-concurrent-uploads": 2,
+                "proxies": {"http-proxy": "http://p:1", "no-proxy": "a,b"}}"#,
         )
         .unwrap();
         assert!(options.debug);
@@ -285,6 +328,11 @@ mod tests {
         assert_eq!(options.bip.as_deref(), Some("172.30.0.1/24"));
         assert!(!options.icc);
         assert_eq!(options.log_options().unwrap()["max-size"], "1m");
+        assert_eq!(options.insecure_registries, ["10.1.0.0/16", "reg:80"]);
+        assert_eq!(options.registry_mirrors, ["http://m"]);
+        assert_eq!(options.max_concurrent_uploads, 2);
+        assert_eq!(options.http_proxy.as_deref(), Some("http://p:1"));
+        assert_eq!(options.no_proxy.as_deref(), Some("a,b"));
         assert_eq!(options.default_address_pools, ["base=10.0.0.0/8,size=24"]);
     }
 
@@ -293,6 +341,8 @@ mod tests {
         for (flags, file) in [
             (&["--bip=10.9.0.1/24"][..], r#"{"bip": "10.8.0.1/24"}"#),
             (&[], r#"{"no-such": true}"#),
+            (&[], r#"{"max-concurrent-downloads": 0}"#),
+            (&[], r#"{"proxies": {"ftp": "x"}}"#),
         ] {
             let error = read(flags, file).unwrap_err().to_string();
             assert!(

@@ -6,6 +6,7 @@ pub mod images;
 pub mod listing;
 pub mod networks;
 pub mod pipe;
+pub mod registry;
 pub mod stats;
 pub mod system;
 pub mod top;

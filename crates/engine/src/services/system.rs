@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cais_types::api::query::{ContainerListQuery, Filters, ImageListQuery};
 use cais_types::api::{
     Commit, ComponentVersion, DiskUsage, FirewallInfo, NetworkAddressPool, PluginsInfo,
-    RuntimeInfo, SwarmInfo, SystemInfo, SystemVersion, VersionPlatform,
+    RegistryConfig, RuntimeInfo, SwarmInfo, SystemInfo, SystemVersion, VersionPlatform,
 };
 use cais_types::{Error, Result};
 
@@ -23,6 +23,7 @@ pub struct DaemonFacts {
     pub labels: Vec<String>,
     pub debug: bool,
     pub address_pools: Vec<NetworkAddressPool>,
+    pub registries: RegistryConfig,
 }
 
 /// Answers about the whole engine.
@@ -109,6 +110,7 @@ impl System {
             os_version: os_release("VERSION_ID").unwrap_or_default(),
             os_type: "linux".to_owned(),
             architecture: architecture().0.to_owned(),
+            registry_config: self.facts.registries.clone(),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
             n_cpu: std::thread::available_parallelism()
                 .map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),

@@ -227,6 +227,7 @@ pub fn unpack(
     stream: impl Read + Send,
     limits: Limits,
 ) -> Result<Unpacking, ImageError> {
+    cais_sys::failpoint::reach("unpack-begin");
     let new = NewLayer::new(layers)?;
     let path = new.path();
     let directory = rustix::io::fcntl_dupfd_cloexec(&new.directory, 0)

@@ -64,6 +64,7 @@ pub fn extract<R: BufRead>(
     };
     while let Some(entry) = reader.next_entry()? {
         extractor.totals.entries += 1;
+        cais_sys::failpoint::reach("unpack-entry");
         if extractor.totals.entries > ENTRIES_MAX {
             return Err(TarError::Limit(format!("more than {ENTRIES_MAX} entries")));
         }

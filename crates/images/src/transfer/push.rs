@@ -103,6 +103,7 @@ impl Store {
         compression: Compression,
         out: &mut (dyn Write + Send),
     ) -> Result<Descriptor, ImageError> {
+        cais_sys::failpoint::reach("push-layer");
         let written = compress(compression, out, |mut plain| {
             self.layers
                 .write_tar(&chain.hex(), diff, &mut plain)
@@ -130,6 +131,7 @@ impl Store {
     /// Gives an image the digest that a registry has it by, `repository@digest`.
     pub fn pushed(&self, id: &Digest, digest: &Reference) -> Result<(), ImageError> {
         let _changing = self.changing();
+        cais_sys::failpoint::reach("push-name");
         // An image that was removed meanwhile gets no name.
         if !self.read().images.contains_key(id) {
             return Ok(());

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{Error, Result};
+use super::registry::AuthConfig;
+use crate::oci::Platform;
+use crate::{Error, Reference, Result};
 
 /// A filter set: `{"label":{"a=b":true},"status":{"running":true}}`. Values of one name are alternatives or all needed,
 /// as the name has it.
@@ -304,6 +306,36 @@ pub struct CommitQuery {
     pub pause: bool,
     /// Dockerfile instructions to apply.
     pub changes: Vec<String>,
+}
+
+/// `POST /images/create?fromImage=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullQuery {
+    /// Without tag and digest all tags of the repository.
+    pub reference: Reference,
+    /// None is this machine's.
+    pub platform: Option<Platform>,
+    pub auth: Option<AuthConfig>,
+}
+
+/// `POST /images/{name}/push`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushQuery {
+    /// Without a tag all tags of the repository.
+    pub reference: Reference,
+    /// Refuses an image of another one.
+    pub platform: Option<Platform>,
+    pub auth: Option<AuthConfig>,
+}
+
+/// `GET /images/search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SearchQuery {
+    pub term: String,
+    /// Most results; none is Docker's 25.
+    pub limit: Option<u32>,
+    pub filters: Filters,
+    pub auth: Option<AuthConfig>,
 }
 
 /// The size of a terminal, in characters.
