@@ -329,7 +329,7 @@ impl TokenRequest<'_> {
         request: Outgoing,
         header: Option<HeaderValue>,
     ) -> Result<TokenAnswer, RegistryError> {
-        let client = self.endpoint.outside(&request.url)?;
+        let client = self.endpoint.outside(&request.url);
         let response = self
             .endpoint
             .once(client, &request, header.as_ref())

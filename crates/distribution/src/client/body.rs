@@ -7,7 +7,6 @@ use http::Method;
 use reqwest::Response;
 
 use super::error::{Answer, RegistryError, transport_reason, verb};
-use super::retry::asked_wait;
 
 const REFUSAL_MAX: u64 = 64 << 10;
 
@@ -86,13 +85,9 @@ pub async fn refusal(
     timeout: Duration,
 ) -> RegistryError {
     let status = response.status();
-    let retry_after = asked_wait(response.headers());
+    let headers = response.headers().clone();
     tracing::debug!("{} {}: {status}", verb(method), shown(&response));
     let bytes = whole(response, REFUSAL_MAX, "the error", timeout).await;
     let bytes = bytes.unwrap_or_default();
-    RegistryError::Answer(Box::new(Answer::new(
-        (status, retry_after),
-        &bytes,
-        unknown,
-    )))
+    RegistryError::Answer(Box::new(Answer::new(status, &headers, &bytes, unknown)))
 }

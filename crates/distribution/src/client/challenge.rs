@@ -37,6 +37,27 @@ pub fn of_answer(headers: &HeaderMap) -> Option<Challenge> {
     bearer.or(has_basic.then_some(Challenge::Basic))
 }
 
+/// Why a token was not enough (RFC 6750, 3.1): the registry's code for it, and what it says.
+pub fn token_error(headers: &HeaderMap) -> Option<(&'static str, String)> {
+    let values = headers.get_all(WWW_AUTHENTICATE).iter();
+    let all = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(parse);
+    all.filter(|(scheme, _)| scheme == "bearer")
+        .find_map(|(_, parameters)| {
+            let get = |name: &str| {
+                let found = parameters.iter().find(|(key, _)| key == name);
+                found.map(|(_, value)| value.clone())
+            };
+            let code = match get("error")?.as_str() {
+                "invalid_token" => "UNAUTHORIZED",
+                "insufficient_scope" => "DENIED",
+                _ => return None,
+            };
+            Some((code, get("error_description").unwrap_or_default()))
+        })
+}
+
 /// Schemes in lower case with their parameters; several may be in one header.
 fn parse(text: &str) -> Vec<(String, Vec<(String, String)>)> {
     let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();

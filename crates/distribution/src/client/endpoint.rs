@@ -1,6 +1,5 @@
 //! One server: its connections, which scheme it speaks, and where it may send us.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::config::{ClientConfig, Proxies};
 use super::error::{RegistryError, transport_reason, verb, waited_for_head};
 use super::hosts::Server;
 use super::tls::{self, TlsFiles};
+use super::transfers::blocking;
 
 /// Redirects followed, as Go does.
 const REDIRECTS_MAX: usize = 10;
@@ -31,7 +31,7 @@ pub struct Endpoint {
     /// Connections to the server itself.
     own: reqwest::Client,
     /// Connections to where it sends us: no client certificate, no way to this machine unless it is there itself.
-    outside: OnceLock<reqwest::Client>,
+    outside: reqwest::Client,
     config: ClientConfig,
 }
 
@@ -59,19 +59,29 @@ impl Endpoint {
                 reason: "its address is not one of a registry",
             });
         }
-        let connections = Connections {
-            guard: Guard { loopback: true },
-            verify: !insecure,
-            identify: true,
-        };
-        let own = connections.client(config, &server.tls)?;
+        let (settings, files) = (config.clone(), server.tls.clone());
+        let (own, outside) = blocking(move || {
+            let to_server = Connections {
+                guard: Guard { loopback: true },
+                verify: !insecure,
+                identify: true,
+            };
+            let elsewhere = Connections {
+                guard: Guard { loopback },
+                verify: true,
+                identify: false,
+            };
+            let own = to_server.client(&settings, &files)?;
+            Ok::<_, RegistryError>((own, elsewhere.client(&settings, &files)?))
+        })
+        .await??;
         Ok(Self {
             authority: Authority::default(),
             speaks_plain: AtomicBool::new(server.base.scheme() == "http"),
             insecure,
             loopback,
             own,
-            outside: OnceLock::new(),
+            outside,
             config: config.clone(),
             server,
         })
@@ -122,20 +132,11 @@ impl Endpoint {
     }
 
     /// Connections for a URL that is not at this server.
-    pub fn outside(&self, url: &Url) -> Result<&reqwest::Client, RegistryError> {
-        if self.is_same_host(url) {
-            return Ok(&self.own);
+    pub fn outside(&self, url: &Url) -> &reqwest::Client {
+        match self.is_same_host(url) {
+            true => &self.own,
+            false => &self.outside,
         }
-        if let Some(client) = self.outside.get() {
-            return Ok(client);
-        }
-        let connections = Connections {
-            guard: self.guard(),
-            verify: true,
-            identify: false,
-        };
-        let client = connections.client(&self.config, &self.server.tls)?;
-        Ok(self.outside.get_or_init(|| client))
     }
 
     fn guard(&self) -> Guard {
@@ -177,7 +178,7 @@ impl Endpoint {
                 self.transmit_home(&mut request, authorization).await?
             } else {
                 self.check_outside(&request.url)?;
-                let client = self.outside(&request.url)?;
+                let client = self.outside(&request.url);
                 self.once(client, &request, None).await?
             };
             let Some(location) = redirect(&response).filter(|_| follows) else {
@@ -200,14 +201,30 @@ impl Endpoint {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RegistryError> {
         let first = self.once(&self.own, request, authorization).await;
-        let unreached = matches!(&first, Err(RegistryError::Transport { .. }));
-        if !unreached || !self.may_speak_plain() || request.url.scheme() != "https" {
+        let was_plain = request.url.scheme() == "http";
+        let doubtful = match &first {
+            Err(RegistryError::Transport { .. }) => true,
+            Ok(response) => was_plain && response.status() == StatusCode::BAD_REQUEST,
+            Err(_) => false,
+        };
+        if !self.may_speak_plain() || !doubtful {
             return first;
         }
-        let _ = request.url.set_scheme("http");
-        let second = self.once(&self.own, request, authorization).await;
-        self.speaks_plain.store(second.is_ok(), Ordering::Relaxed);
-        second
+        let mut switched = request.clone();
+        let _ = switched
+            .url
+            .set_scheme(if was_plain { "https" } else { "http" });
+        match self.once(&self.own, &switched, authorization).await {
+            // What servers of TLS answer to plain HTTP.
+            Ok(response) if !was_plain && response.status() == StatusCode::BAD_REQUEST => first,
+            Ok(response) => {
+                self.speaks_plain.store(!was_plain, Ordering::Relaxed);
+                *request = switched;
+                Ok(response)
+            }
+            Err(_) if was_plain => first,
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends once, follows nothing.
@@ -258,7 +275,7 @@ impl Endpoint {
             &self.own
         } else {
             self.check_outside(&request.url)?;
-            self.outside(&request.url)?
+            self.outside(&request.url)
         };
         client
             .request(request.method.clone(), request.url.clone())

@@ -8,6 +8,9 @@ use cais_types::{Digest, Error, ErrorClass, Reference};
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::challenge;
+use super::retry::asked_wait;
+
 /// A failure of one operation; `Display` is what Docker says of it.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -83,7 +86,11 @@ impl RegistryError {
             Self::Answer(answer) => answer.code(),
             _ => None,
         };
-        let text = self.to_string();
+        // Of several reasons the first counts.
+        let text = match &self {
+            Self::Answer(answer) => answer.first(),
+            other => other.to_string(),
+        };
         let (name, full) = (reference.familiar_name(), reference.familiar());
         let said = match code {
             Some("DENIED") => format!(
@@ -91,7 +98,13 @@ impl RegistryError {
             ),
             Some("MANIFEST_UNKNOWN") => format!("manifest for {full} not found: {text}"),
             Some("NAME_UNKNOWN") => format!("repository {name} not found: {text}"),
-            _ => return self.plain(),
+            _ => {
+                // Only a login is told that it is unauthorized: docker's command line would ask for a password here.
+                return match self {
+                    Self::Answer(_) => Error::internal(text).with_source(self),
+                    other => other.plain(),
+                };
+            }
         };
         Error::not_found(said).with_source(self)
     }
@@ -148,9 +161,10 @@ struct ErrorBody {
 }
 
 impl Answer {
-    /// Reads the body of an answer; `unknown` is the code of a 404 that says nothing.
+    /// Reads the head and the body of an answer; `unknown` is the code of a 404 that says nothing.
     pub fn new(
-        (status, retry_after): (StatusCode, Option<Duration>),
+        status: StatusCode,
+        headers: &http::HeaderMap,
         body: &[u8],
         unknown: &'static str,
     ) -> Self {
@@ -171,10 +185,24 @@ impl Answer {
                 message: said.unwrap_or_default(),
             });
         }
+        if let Some((code, message)) = challenge::token_error(headers) {
+            let code = code.to_owned();
+            let error = ApiError { code, message };
+            body.errors.retain(|other| other.code != error.code);
+            body.errors.insert(0, error);
+        }
         Self {
             status,
-            retry_after,
+            retry_after: asked_wait(headers),
             errors: body.errors,
+        }
+    }
+
+    /// The first reason.
+    fn first(&self) -> String {
+        match self.errors.first() {
+            Some(error) => error.to_string(),
+            None => self.to_string(),
         }
     }
 
@@ -323,7 +351,8 @@ mod tests {
     fn answer(status: u16, body: &str) -> RegistryError {
         let status = StatusCode::from_u16(status).unwrap();
         RegistryError::Answer(Box::new(Answer::new(
-            (status, None),
+            status,
+            &http::HeaderMap::new(),
             body.as_bytes(),
             "MANIFEST_UNKNOWN",
         )))
@@ -362,6 +391,23 @@ mod tests {
         ] {
             assert_eq!(answer(status, body).of_pull(&reference).message(), want);
         }
+        let mut headers = http::HeaderMap::new();
+        let challenge = r#"Bearer realm="https://t/",error="insufficient_scope""#;
+        headers.insert(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap());
+        let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
+        let refused = || {
+            let status = StatusCode::UNAUTHORIZED;
+            let answer = Answer::new(status, &headers, body, "NAME_UNKNOWN");
+            RegistryError::Answer(Box::new(answer))
+        };
+        assert_eq!(
+            refused().of_pull(&reference).message(),
+            "pull access denied for nosuch, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
+        );
+        assert_eq!(
+            refused().plain().message(),
+            "errors:\ndenied: requested access to the resource is denied\nunauthorized: authentication required\n"
+        );
         assert!(answer(503, "").is_passing() && !answer(404, "").is_passing());
     }
 }

@@ -17,7 +17,7 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_SERVER: &str = "registry-1.docker.io";
 
 /// A server as it is configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// `host[:port]`.
     pub authority: String,
@@ -63,6 +63,7 @@ pub fn servers(config: &ClientConfig, domain: &str) -> Result<Vec<Server>, Regis
             .map_err(|e| broken(&path, e))?;
     }
     servers.push(origin);
+    servers.iter_mut().for_each(|server| server.tls.stamp());
     Ok(servers)
 }
 

@@ -107,7 +107,7 @@ impl Client {
     ) -> Result<Inspected> {
         account::inspect(&self.shared, reference, auth.as_ref())
             .await
-            .map_err(|error| error.of_pull(&reference.clone().with_default_tag()))
+            .map_err(RegistryError::plain)
     }
 
     /// Proves credentials to a registry. `server` is as users write it: empty and `https://index.docker.io/v1/` are docker.io,

@@ -2,7 +2,8 @@
 //! Nothing is synced: after a power cut they may be wrong, which the digest of the layer finds out.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +14,9 @@ use rustix::io::Errno;
 
 /// What no pull has asked for in this time is deleted.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Smaller layers are fetched again whole: that costs less than a file.
+const WORTH_KEEPING: u64 = 64 << 10;
 
 /// How long a transfer waits for another that has the same partial.
 const HELD_MAX: Duration = Duration::from_secs(2);
@@ -42,8 +46,11 @@ impl Partials {
         self.directory.as_ref().map(|dir| dir.join(digest.hex()))
     }
 
-    /// Opens the partial of a layer; none when the disk does not take it or another transfer keeps it.
+    /// Opens the partial of a layer; none when it is too small to be worth it, when the disk does not take it or another transfer keeps it.
     pub fn open(&self, layer: &Descriptor) -> Option<Partial> {
+        if layer.size < WORTH_KEEPING {
+            return None;
+        }
         let path = self.path(&layer.digest)?;
         match Partial::open(path, layer.size) {
             Ok(partial) => Some(partial),
@@ -101,15 +108,13 @@ impl Partial {
     }
 
     /// Reads the part with these bounds into `buffer`.
-    pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.read(buffer)
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
     }
 
     /// Adds bytes at their place.
-    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.write_all(bytes)
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
     }
 
     /// Whether it holds the whole layer, bit by bit.
@@ -174,17 +179,18 @@ mod tests {
     fn a_partial_is_found_again_and_checked() {
         let dir = tempfile::tempdir().unwrap();
         let partials = Partials::new(Some(dir.path().join("partial")));
-        let layer = layer(b"hello world");
-        let mut partial = partials.open(&layer).unwrap();
+        let bytes = vec![7; 100_000];
+        let layer = layer(&bytes);
+        let partial = partials.open(&layer).unwrap();
         assert!(partials.open(&layer).is_none(), "held by one at a time");
-        partial.write_at(0, b"hello").unwrap();
+        partial.write_at(0, &bytes[..50_000]).unwrap();
         drop(partial);
         let mut partial = partials.open(&layer).unwrap();
-        assert_eq!(partial.length, 5);
+        assert_eq!(partial.length, 50_000);
         assert!(!partial.holds(&layer).unwrap());
-        partial.write_at(5, b" world").unwrap();
+        partial.write_at(50_000, &bytes[50_000..]).unwrap();
         assert!(partial.holds(&layer).unwrap());
-        partial.write_at(0, b"J").unwrap();
+        partial.write_at(9, b"J").unwrap();
         assert!(!partial.holds(&layer).unwrap());
         drop(partial);
         partials.forget(&layer.digest);
@@ -195,8 +201,8 @@ mod tests {
     fn what_is_longer_than_the_layer_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
         let partials = Partials::new(Some(dir.path().to_owned()));
-        let layer = layer(b"short");
-        fs::write(dir.path().join(layer.digest.hex()), "longer than that").unwrap();
+        let layer = layer(&[1; 70_000]);
+        fs::write(dir.path().join(layer.digest.hex()), vec![1; 70_001]).unwrap();
         assert_eq!(partials.open(&layer).unwrap().length, 0);
     }
 }

@@ -18,7 +18,7 @@ use super::session::Session;
 use super::transfers::{Source, Transfers, blocking};
 
 type Endpoints = Arc<Vec<Arc<Endpoint>>>;
-type Cell = Arc<tokio::sync::OnceCell<Endpoints>>;
+type Cell = Arc<tokio::sync::Mutex<Endpoints>>;
 
 /// The state that clones of a client share.
 pub struct Shared {
@@ -47,7 +47,8 @@ impl Shared {
         })
     }
 
-    /// The servers of a registry in the order they are asked.
+    /// The servers of a registry in the order they are asked. What is configured for it is read every time, connections and
+    /// tokens are kept while it is the same.
     pub async fn endpoints(&self, domain: &str) -> Result<Endpoints, RegistryError> {
         let cell = {
             let mut all = self
@@ -56,17 +57,19 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
             all.entry(domain.to_owned()).or_default().clone()
         };
-        let made = cell.get_or_try_init(|| async {
-            let (config, domain) = (self.config.clone(), domain.to_owned());
-            let servers = blocking(move || hosts::servers(&config, &domain)).await??;
-            let mut endpoints = Vec::new();
-            for server in servers {
-                let endpoint = Endpoint::new(server, &self.config, &self.insecure).await?;
-                endpoints.push(Arc::new(endpoint));
-            }
-            Ok(Arc::new(endpoints))
-        });
-        made.await.cloned()
+        let mut known = cell.lock().await;
+        let (config, domain) = (self.config.clone(), domain.to_owned());
+        let servers = blocking(move || hosts::servers(&config, &domain)).await??;
+        if known.iter().map(|endpoint| &endpoint.server).eq(&servers) {
+            return Ok(known.clone());
+        }
+        let mut endpoints = Vec::new();
+        for server in servers {
+            let endpoint = Endpoint::new(server, &self.config, &self.insecure).await?;
+            endpoints.push(Arc::new(endpoint));
+        }
+        *known = Arc::new(endpoints);
+        Ok(known.clone())
     }
 
     fn session(&self, endpoint: &Arc<Endpoint>, auth: Option<&Credentials>) -> Session {

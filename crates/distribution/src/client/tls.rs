@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -18,6 +19,20 @@ pub struct TlsFiles {
     pub roots: Vec<PathBuf>,
     /// Certificate chain and key; the key may be in the same file.
     pub clients: Vec<(PathBuf, PathBuf)>,
+    /// Sizes and times of these files, so that changed ones are read again.
+    pub stamps: Vec<Option<(u64, SystemTime)>>,
+}
+
+impl TlsFiles {
+    /// Notes how the files are now.
+    pub fn stamp(&mut self) {
+        let clients = self.clients.iter().flat_map(|(chain, key)| [chain, key]);
+        let stamps = self.roots.iter().chain(clients).map(|path| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.len(), meta.modified().ok()?))
+        });
+        self.stamps = stamps.collect();
+    }
 }
 
 /// The settings of connections. `verify` is whether the other end must prove who it is; `identify` whether we do.

@@ -49,6 +49,8 @@ impl Uploads<'_> {
         original: Option<&Descriptor>,
     ) -> Result<Descriptor, RegistryError> {
         let id = layer.diff.short();
+        let closed = |_| RegistryError::Settings("the client is closing".into());
+        let _slot = self.slots.acquire().await.map_err(closed)?;
         let is_original =
             |known: &&KnownBlob| original.is_some_and(|o| o.digest == known.descriptor.digest);
         let first: Vec<&KnownBlob> = layer.known.iter().filter(is_original).collect();
@@ -143,8 +145,6 @@ impl Uploads<'_> {
         sending: &Sending<'_>,
         mut started: Option<Url>,
     ) -> Result<Descriptor, RegistryError> {
-        let closed = |_| RegistryError::Settings("the client is closing".into());
-        let _slot = self.slots.acquire().await.map_err(closed)?;
         let id = sending.layer.diff.short();
         let mut patience = self.target.session.patience();
         let mut in_one = false;

@@ -102,30 +102,20 @@ impl Fake {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State::default()));
-        let shared = state.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let Ok((stream, _)) = listener.accept().await else {
-                    return;
-                };
-                let (state, tls) = (shared.clone(), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(TokioIo::new(stream), state).await,
-                        Some(tls) => {
-                            if let Ok(stream) = tls.accept(stream).await {
-                                serve(TokioIo::new(stream), state).await;
-                            }
-                        }
-                    }
-                });
-            }
-        });
         Self {
             authority,
+            task: tokio::spawn(accept(listener, state.clone(), tls)),
             state,
-            task,
         }
+    }
+
+    /// Ends all connections and listens again at the same place, with TLS or without.
+    pub async fn restart(&mut self, tls: Option<rustls::ServerConfig>) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        let listener = TcpListener::bind(&self.authority).await.unwrap();
+        let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
+        self.task = tokio::spawn(accept(listener, self.state.clone(), tls));
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -197,6 +187,24 @@ impl Fake {
     /// Whether any request showed who asks.
     pub fn saw_credentials(&self) -> bool {
         self.state().seen.iter().any(|s| s.authorization.is_some())
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, tls: Option<TlsAcceptor>) {
+    // Connections end with the task that accepted them.
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (state, tls) = (state.clone(), tls.clone());
+        connections.spawn(async move {
+            match tls {
+                None => serve(TokioIo::new(stream), state).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(TokioIo::new(stream), state).await;
+                    }
+                }
+            }
+        });
     }
 }
 

@@ -172,14 +172,16 @@ async fn cve_2025_6032_certificates_are_verified() {
         error.message(),
         "Get \"https://registry.invalid/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority"
     );
+    // A certificate that is put there counts from the next pull on.
+    let one = client(&[]);
     fs::write(own.join("ca.crt"), other.0.pem()).unwrap();
-    pull(&client(&[]), name, &Arc::default()).await.unwrap_err();
+    pull(&one, name, &Arc::default()).await.unwrap_err();
     assert!(
         fake.state().seen.is_empty(),
         "nothing is said to who is not known"
     );
-    fs::write(own.join("ca.crt"), ours.0.pem()).unwrap();
-    pull(&client(&[]), name, &Arc::default()).await.unwrap();
+    fs::write(own.join("ca.crt"), ours.0.pem() + "\n").unwrap();
+    pull(&one, name, &Arc::default()).await.unwrap();
     fs::remove_file(own.join("ca.crt")).unwrap();
     pull(&client(&["registry.invalid"]), name, &Arc::default())
         .await
@@ -254,4 +256,17 @@ async fn a_verified_registry_may_name_a_token_server_but_not_without_tls() {
         "{error}"
     );
     assert!(tokens.state().seen.is_empty());
+}
+
+#[tokio::test]
+async fn an_insecure_registry_may_change_between_http_and_tls() {
+    let ours = Authority::new();
+    let mut fake = Fake::start().await;
+    fake.add_image("1", &[noise(1, 1000)]);
+    let name = fake.name("a:1");
+    let client = super::client();
+    for tls in [None, Some(ours.server("x", false)), None] {
+        fake.restart(tls).await;
+        pull(&client, &name, &Arc::default()).await.unwrap();
+    }
 }
