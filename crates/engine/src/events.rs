@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use cais_types::api::query::{EventsQuery, Filters};
 use cais_types::api::{Actor, EventMessage};
-use cais_types::{Error, Result};
+use cais_types::{ContainerId, Error, Result};
 use futures_core::Stream;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use crate::ports::NetworkFacts;
 use crate::record::Record;
 
 /// Events kept for `since`, as many as Docker keeps.
@@ -84,6 +85,18 @@ impl Events {
             attributes.insert((*key).to_owned(), value.clone());
         }
         self.publish("container", action, &record.id.to_string(), attributes);
+    }
+
+    /// Publishes that a container has joined or left a network.
+    pub fn network(&self, action: &str, network: &NetworkFacts, container: &ContainerId) {
+        let attributes = [
+            ("container", container.to_string()),
+            ("name", network.name.clone()),
+            ("type", network.driver.clone()),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value));
+        let id = network.id.to_string();
+        self.publish("network", action, &id, attributes.into());
     }
 
     /// Past events from `since` on, then live ones, up to `until`.

@@ -13,7 +13,7 @@ use crate::monitor::{MonitorClient, MonitorReader};
 use crate::record::{NetworkMode, NetworkState, Record};
 use crate::restart::Policy;
 use crate::state::Status;
-use crate::{exec, remove, shm, start, time};
+use crate::{exec, network, remove, shm, start, time};
 
 /// Exit code of a container of which nobody knows how it ended.
 const LOST: i32 = 137;
@@ -161,6 +161,7 @@ pub async fn settle(house: &Arc<House>, container: &Arc<Container>, exit: Exit, 
         tracing::warn!(id = %container.id, %error, "releasing the network");
     }
     announce(house, &record, &exit);
+    network::announce(house, "disconnect", &before);
     container.life.send_modify(|life| {
         life.running = restarts;
         life.exits += 1;

@@ -89,6 +89,29 @@ pub fn hosts_text_after(
     text
 }
 
+/// Adds lines for own addresses behind what the container made of the file.
+///
+/// # Errors
+/// Those of reading and writing the file.
+pub fn add_own(path: &Path, own: &[OwnAddress]) -> io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    write_in_place(path, &hosts_text_after(text, &[], own))
+}
+
+/// Takes the lines of own addresses out, and leaves the others.
+///
+/// # Errors
+/// Those of reading and writing the file.
+pub fn remove_own(path: &Path, addresses: &[String]) -> io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let own = |line: &&str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        addresses.iter().any(|address| address == first)
+    };
+    let lines: Vec<&str> = text.lines().filter(|line| !own(line)).collect();
+    write_in_place(path, &(lines.join("\n") + "\n"))
+}
+
 /// Splits `name:address` of `--add-host`; `host-gateway` becomes `gateway`.
 pub fn extra_host(entry: &str, gateway: Option<std::net::IpAddr>) -> Option<(String, String)> {
     let (name, address) = entry.split_once(':').or_else(|| entry.split_once('='))?;

@@ -3,6 +3,7 @@
 //! the traits of [`ports`].
 
 pub mod attach;
+mod connect;
 pub mod container;
 pub mod containers;
 pub mod create;

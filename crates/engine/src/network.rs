@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cais_types::Result;
 use cais_types::api::{EndpointSettings, PortBinding};
+use cais_types::{ContainerId, Result};
 
 use crate::files::{self, EtcFiles, OwnAddress};
+use crate::house::House;
 use crate::ports::{DnsWish, PortRequest, Sandbox, SandboxRequest, SandboxStore};
-use crate::record::{NetworkMode, Record};
+use crate::record::{NetworkMode, NetworkState, Record};
 use crate::spec::hostname;
 
 /// The request for a container with a sandbox of its own; `None` when it shares one or needs none.
@@ -41,20 +42,89 @@ fn dns(record: &Record) -> DnsWish {
     }
 }
 
-/// The wanted endpoints, with every name that DNS shall answer for.
+/// The wanted endpoints, with every name that DNS shall answer for, and the addresses they had before.
 fn endpoints(record: &Record) -> BTreeMap<String, EndpointSettings> {
-    let mut endpoints = record.endpoints.clone();
-    for settings in endpoints.values_mut() {
-        let mut names = vec![record.name.clone()];
-        let more = settings.aliases.iter().flatten().cloned();
-        for name in more.chain([record.id.short(), record.config.hostname.clone()]) {
-            if !name.is_empty() && !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        settings.dns_names = Some(names);
-    }
+    let endpoints = record.endpoints.iter();
     endpoints
+        .map(|(network, settings)| {
+            let mut settings = named(record, network, settings.clone());
+            if let Some(former) = record.former_addresses.get(network) {
+                settings.ip_address.clone_from(&former.0);
+                settings.global_ipv6_address.clone_from(&former.1);
+            }
+            (network.clone(), settings)
+        })
+        .collect()
+}
+
+/// An endpoint with every name that its network shall answer for; the default bridge answers for none.
+pub fn named(record: &Record, network: &str, mut settings: EndpointSettings) -> EndpointSettings {
+    if matches!(network, "bridge" | "host" | "none") {
+        return settings;
+    }
+    let mut names = vec![record.name.clone()];
+    let more = settings.aliases.iter().flatten().cloned();
+    for name in more.chain([record.id.short(), record.config.hostname.clone()]) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    settings.dns_names = Some(names);
+    settings
+}
+
+/// What a started container has: its sandbox, or its place on `host` or `none`, which have no addresses.
+pub fn state(
+    mode: &NetworkMode,
+    sandbox: Option<Sandbox>,
+    sandboxes: &dyn SandboxStore,
+) -> NetworkState {
+    let (mut endpoints, ports) = match sandbox {
+        Some(sandbox) => (sandbox.endpoints, sandbox.ports),
+        None => Default::default(),
+    };
+    let name = match mode {
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        NetworkMode::Networks | NetworkMode::Container(_) => {
+            return NetworkState { endpoints, ports };
+        }
+    };
+    if let (Ok(facts), Ok(id)) = (sandboxes.facts(name), crate::create::random()) {
+        let settings = EndpointSettings {
+            network_id: facts.id.to_string(),
+            endpoint_id: ContainerId::from_bytes(id).to_string(),
+            ..EndpointSettings::default()
+        };
+        endpoints.insert(name.to_owned(), settings);
+    }
+    NetworkState { endpoints, ports }
+}
+
+/// The addresses of a started container by network.
+pub fn addresses(state: &NetworkState) -> BTreeMap<String, (String, String)> {
+    let endpoints = state.endpoints.iter();
+    endpoints
+        .filter(|(_, one)| !one.endpoint_id.is_empty())
+        .map(|(network, one)| {
+            let pair = (one.ip_address.clone(), one.global_ipv6_address.clone());
+            (network.clone(), pair)
+        })
+        .collect()
+}
+
+/// Tells that a container has joined or left every network it is on.
+pub fn announce(house: &House, action: &str, record: &Record) {
+    for (network, endpoint) in &record.network.endpoints {
+        let facts = house.ports.sandboxes.facts(network);
+        // Removed under it, or another one of the same name.
+        if let Some(facts) = facts
+            .ok()
+            .filter(|facts| facts.id.to_string() == endpoint.network_id)
+        {
+            house.events.network(action, &facts, &record.id);
+        }
+    }
 }
 
 /// Docker lets containers bind low ports and send pings without capabilities.
@@ -126,7 +196,7 @@ pub fn write_hosts(
         extra.extend(files::extra_host(entry, gateway));
     }
     let own = sandbox
-        .map(|sandbox| own_addresses(record, sandbox))
+        .map(|sandbox| own_entries(record, sandbox.endpoints.values()))
         .unwrap_or_default();
     let of_host = (record.network_mode() == NetworkMode::Host)
         .then(|| std::fs::read_to_string("/etc/hosts").ok())
@@ -138,15 +208,18 @@ pub fn write_hosts(
     files::write_in_place(&files.hosts(), &text)
 }
 
-fn own_addresses(record: &Record, sandbox: &Sandbox) -> Vec<OwnAddress> {
+/// The lines of `/etc/hosts` for these endpoints of a container.
+pub fn own_entries<'a>(
+    record: &Record,
+    endpoints: impl IntoIterator<Item = &'a EndpointSettings>,
+) -> Vec<OwnAddress> {
     let name = hostname(record);
     let names = match record.config.domainname.as_str() {
         "" => vec![name],
         domain => vec![format!("{name}.{domain}"), name],
     };
-    let addresses = sandbox
-        .endpoints
-        .values()
+    let addresses = endpoints
+        .into_iter()
         .flat_map(|endpoint| [&endpoint.ip_address, &endpoint.global_ipv6_address]);
     addresses
         .filter(|address| !address.is_empty())

@@ -111,10 +111,53 @@ pub struct Sandbox {
     pub ports: BTreeMap<String, Vec<PortBinding>>,
 }
 
+/// What the engine must know of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFacts {
+    pub id: NetworkId,
+    pub name: String,
+    pub driver: String,
+}
+
+/// A running container whose networks change.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveSandbox<'a> {
+    pub container: &'a ContainerId,
+    /// The container's name, for messages.
+    pub name: &'a str,
+    pub netns: BorrowedFd<'a>,
+}
+
+/// The network of a container that outlived a daemon.
+#[derive(Clone, Debug, Default)]
+pub struct KeptSandbox {
+    /// By network name.
+    pub endpoints: BTreeMap<String, EndpointSettings>,
+    pub ports: BTreeMap<String, Vec<PortBinding>>,
+}
+
 /// Networks, as far as running a container goes.
 pub trait SandboxStore: Send + Sync {
-    /// Finds a network; not found: `network NAME not found`.
-    fn find(&self, network: &str) -> Result<(NetworkId, String)>;
+    /// Finds a network by name, id or unique id prefix; not found: `network NAME not found`.
+    fn facts(&self, network: &str) -> Result<NetworkFacts>;
+    /// Checks what is wanted of an endpoint on a network. Invalid: `invalid endpoint settings:...`.
+    fn check(&self, network: &str, settings: &EndpointSettings) -> Result<NetworkFacts>;
+    /// Puts a running container on one more network: all of it or nothing.
+    fn connect(
+        &self,
+        live: &LiveSandbox<'_>,
+        network: &str,
+        settings: &EndpointSettings,
+    ) -> Result<EndpointSettings>;
+    /// Takes a running container off a network.
+    fn disconnect(&self, live: &LiveSandbox<'_>, network: &str) -> Result<()>;
+    /// Takes away the endpoints of a running container that are not among those that its record knows (none: all are
+    /// believed) or whose interface is missing.
+    fn compare(
+        &self,
+        live: &LiveSandbox<'_>,
+        known: &BTreeMap<String, EndpointSettings>,
+    ) -> Result<KeptSandbox>;
     /// Makes the namespace with its interfaces, addresses, routes and published ports: all of it or nothing.
     fn open(&self, request: &SandboxRequest) -> Result<Sandbox>;
     /// Releases addresses, ports and interfaces of a container; a missing sandbox is no error.

@@ -2,23 +2,23 @@
 //! taken over, ended ones settled, and what nobody owns is removed.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cais_monitor::exit as exit_record;
 use cais_monitor::protocol::{Answer, Request, Status as MonitorStatus};
-use cais_types::{ContainerId, Error, Result};
+use cais_types::{ContainerId, Result};
 
 use crate::container::Container;
 use crate::exit::{self, AfterExit};
 use crate::house::{House, blocking};
 use crate::monitor::{MonitorClient, MonitorReader, PendingReply};
+use crate::ports::{KeptSandbox, LiveSandbox};
 use crate::record::{NetworkMode, Record};
 use crate::restart::Policy;
 use crate::state::Status;
-use crate::{exec, health, remove, start};
+use crate::{connect, exec, health, remove, start};
 
 /// How long a monitor may take to say how its container is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
@@ -169,28 +169,51 @@ async fn clean(house: &Arc<House>) -> Result<()> {
             .collect();
         remove_strangers(&house, &known);
         house.ports.sandboxes.retain(&running)?;
-        adopt_sandboxes(&house, &all);
+        compare_networks(&house, &all);
         house.ports.rootfs.retain(&known)
     })
     .await
 }
 
-/// The sockets that answer names are the daemon's and ended with the last one.
-fn adopt_sandboxes(house: &House, all: &[Arc<Container>]) {
+/// A daemon that died while a container changed networks left an endpoint that nobody was told of, or one without an
+/// interface; one that died between a start and its record left a record without addresses.
+fn compare_networks(house: &House, all: &[Arc<Container>]) {
     for container in all {
         let record = container.record();
         if !record.state.status.has_process() || record.network_mode() != NetworkMode::Networks {
             continue;
         }
-        let path = format!("/proc/{}/ns/net", record.state.pid);
-        let adopted = File::open(path)
-            .map_err(|error| Error::internal(format!("network namespace: {error}")))
-            .and_then(|netns| {
-                let sandboxes = &house.ports.sandboxes;
-                sandboxes.adopt(&container.id, &record.name, netns.as_fd())
-            });
-        if let Err(error) = adopted {
-            tracing::warn!(id = %container.id, %error, "the container's names are not answered");
+        let known = &record.network.endpoints;
+        let kept = connect::namespace(&record).and_then(|netns| {
+            let live = LiveSandbox {
+                container: &container.id,
+                name: &record.name,
+                netns: netns.as_fd(),
+            };
+            let kept = house.ports.sandboxes.compare(&live, known)?;
+            // The sockets that answer names are the daemon's and ended with the last one.
+            house
+                .ports
+                .sandboxes
+                .adopt(&container.id, &record.name, netns.as_fd())?;
+            Ok(kept)
+        });
+        let same = |kept: &KeptSandbox| kept.endpoints.keys().eq(known.keys());
+        let changed = match kept {
+            Ok(kept) if same(&kept) => continue,
+            Ok(kept) => house.store.change(container, |record| {
+                let told = |name: &String| kept.endpoints.contains_key(name);
+                let lost: Vec<String> = record.network.endpoints.keys().cloned().collect();
+                for name in lost.iter().filter(|name| !told(name)) {
+                    record.endpoints.remove(name);
+                }
+                record.network.endpoints = kept.endpoints;
+                record.network.ports = kept.ports;
+            }),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = changed {
+            tracing::warn!(id = %container.id, %error, "comparing networks with their record");
         }
     }
 }

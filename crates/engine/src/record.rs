@@ -34,6 +34,9 @@ pub struct Record {
     /// What the container has while it runs.
     #[serde(default)]
     pub network: NetworkState,
+    /// By network, the IPv4 and IPv6 address that it had when it ran last, and gets again while they are free.
+    #[serde(default)]
+    pub former_addresses: BTreeMap<String, (String, String)>,
     pub state: State,
     #[serde(default)]
     pub restart_count: u64,
@@ -71,7 +74,8 @@ impl Record {
             return NetworkMode::None;
         }
         match self.host_config.network_mode.as_str() {
-            "none" => NetworkMode::None,
+            // Who has left `none` may join others.
+            "none" if self.endpoints.keys().all(|name| name == "none") => NetworkMode::None,
             "host" => NetworkMode::Host,
             mode => match mode.strip_prefix("container:") {
                 Some(other) => NetworkMode::Container(other.to_owned()),

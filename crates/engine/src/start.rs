@@ -422,15 +422,14 @@ fn started(
     identity: ProcessIdentity,
     sandbox: Option<Sandbox>,
 ) -> Result<()> {
-    let network = sandbox.map(|sandbox| NetworkState {
-        endpoints: sandbox.endpoints,
-        ports: sandbox.ports,
-    });
+    let mode = container.record().network_mode();
+    let network = network::state(&mode, sandbox, &*house.ports.sandboxes);
     let record = house.store.change(container, |record| {
         record
             .state
             .started(identity.pid, identity.start_time, time::now());
-        record.network = network.unwrap_or_default();
+        record.former_addresses = network::addresses(&network);
+        record.network = network;
         record.health = health::initial(&record.config);
     });
     container.life.send_modify(|life| life.running = true);
@@ -442,6 +441,7 @@ fn started(
             container.record()
         }
     };
+    network::announce(house, "connect", &record);
     house.events.container(&record, "start", &[]);
     health::watch(house, container);
     Ok(())

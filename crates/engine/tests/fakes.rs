@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use cais_engine::kernel::Kernel;
 use cais_engine::launcher::Launcher;
 use cais_engine::ports::{
-    DnsWish, OverlayDirs, ResolvedImage, RootfsStore, Sandbox, SandboxRequest, SandboxStore,
-    VolumeStore,
+    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, OverlayDirs, ResolvedImage, RootfsStore,
+    Sandbox, SandboxRequest, SandboxStore, VolumeStore,
 };
 use cais_engine::{Engine, EngineConfig, Ports};
 use cais_monitor::protocol::{
@@ -23,7 +23,9 @@ use cais_monitor::protocol::{
 use cais_runtime::cgroups::Stats;
 use cais_runtime::spec::LinuxResources;
 use cais_state::Db;
-use cais_types::api::{ContainerConfig, ContainerCreateRequest, FilesystemChange};
+use cais_types::api::{
+    ContainerConfig, ContainerCreateRequest, EndpointSettings, FilesystemChange,
+};
 use cais_types::{ContainerId, Digest, Error, NetworkId, Result};
 
 /// What a fake monitor was told, in order.
@@ -300,11 +302,39 @@ pub struct FakeSandboxes {
 }
 
 impl SandboxStore for FakeSandboxes {
-    fn find(&self, network: &str) -> Result<(NetworkId, String)> {
+    fn facts(&self, network: &str) -> Result<NetworkFacts> {
         if network == "bridge" {
-            return Ok((NetworkId::from_bytes([1; 32]), "bridge".to_owned()));
+            return Ok(NetworkFacts {
+                id: NetworkId::from_bytes([1; 32]),
+                name: "bridge".to_owned(),
+                driver: "bridge".to_owned(),
+            });
         }
         Err(Error::not_found(format!("network {network} not found")))
+    }
+    fn check(&self, network: &str, _: &EndpointSettings) -> Result<NetworkFacts> {
+        self.facts(network)
+    }
+    fn connect(
+        &self,
+        _: &LiveSandbox<'_>,
+        _: &str,
+        settings: &EndpointSettings,
+    ) -> Result<EndpointSettings> {
+        Ok(settings.clone())
+    }
+    fn disconnect(&self, _: &LiveSandbox<'_>, _: &str) -> Result<()> {
+        Ok(())
+    }
+    fn compare(
+        &self,
+        _: &LiveSandbox<'_>,
+        known: &BTreeMap<String, EndpointSettings>,
+    ) -> Result<KeptSandbox> {
+        Ok(KeptSandbox {
+            endpoints: known.clone(),
+            ports: BTreeMap::new(),
+        })
     }
     fn open(&self, request: &SandboxRequest) -> Result<Sandbox> {
         if let Some(text) = self.fails.lock().unwrap().clone() {

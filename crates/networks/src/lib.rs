@@ -19,7 +19,7 @@ pub mod wire;
 pub use config::Config;
 pub use error::NetworkError;
 pub use store::{
-    BridgeRecord, DnsWish, Driver, Endpoint, EndpointRecord, EndpointRequest, GatewayMode, Link,
-    Live, NetworkRecord, NetworkRequest, NetworkState, ParentMode, ParentRecord, Pool, PoolRequest,
-    PortBinding, PortRequest, Sandbox, SandboxRecord, SandboxRequest, Store,
+    BridgeRecord, DnsWish, Driver, Endpoint, EndpointRecord, EndpointRequest, Facts, GatewayMode,
+    Kept, Link, Live, NetworkRecord, NetworkRequest, NetworkState, ParentMode, ParentRecord, Pool,
+    PoolRequest, PortBinding, PortRequest, Sandbox, SandboxRecord, SandboxRequest, Store,
 };

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod dns;
+mod families;
 mod firewall;
 mod host;
+mod live;
 mod names;
 mod outbound;
+mod parents;
 mod ports;
 mod reach;
 mod restart;

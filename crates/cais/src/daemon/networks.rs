@@ -5,23 +5,63 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use cais_engine::ports::{DnsWish, Sandbox, SandboxRequest, SandboxStore};
+use cais_engine::ports::{
+    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, Sandbox, SandboxRequest, SandboxStore,
+};
 use cais_engine::services::networks::NetworkCatalog;
 use cais_networks::{
-    Endpoint, EndpointRequest, Link, Live, NetworkRecord, NetworkRequest, PoolRequest, Store,
+    Endpoint, EndpointRequest, Facts, Link, Live, NetworkRecord, NetworkRequest, PoolRequest, Store,
 };
 use cais_types::api::{
     ConfigReference, EndpointSettings, Ipam, IpamConfig, Network, NetworkCreateRequest, PortBinding,
 };
-use cais_types::{ContainerId, Error, NetworkId, Result};
+use cais_types::{ContainerId, Error, Result};
 use ipnet::IpNet;
 
 /// Adapts [`Store`].
 pub struct Networks(pub Arc<Store>);
 
 impl SandboxStore for Networks {
-    fn find(&self, network: &str) -> Result<(NetworkId, String)> {
-        Ok(self.0.find(network)?)
+    fn facts(&self, network: &str) -> Result<NetworkFacts> {
+        Ok(on_facts(self.0.facts(network)?))
+    }
+
+    fn check(&self, network: &str, settings: &EndpointSettings) -> Result<NetworkFacts> {
+        let facts = self.0.check_endpoint(network, settings)?;
+        endpoint_request(settings)?;
+        Ok(on_facts(facts))
+    }
+
+    fn connect(
+        &self,
+        live: &LiveSandbox<'_>,
+        network: &str,
+        settings: &EndpointSettings,
+    ) -> Result<EndpointSettings> {
+        let wanted = endpoint_request(settings)?;
+        let endpoint = self.0.connect(&in_live(live), network, &wanted)?;
+        Ok(filled(settings.clone(), &endpoint))
+    }
+
+    fn disconnect(&self, live: &LiveSandbox<'_>, network: &str) -> Result<()> {
+        Ok(self.0.disconnect(&in_live(live), network)?)
+    }
+
+    fn compare(
+        &self,
+        live: &LiveSandbox<'_>,
+        known: &BTreeMap<String, EndpointSettings>,
+    ) -> Result<KeptSandbox> {
+        let ids: Vec<String> = known.values().map(|one| one.endpoint_id.clone()).collect();
+        let kept = self.0.compare(&in_live(live), &ids)?;
+        let endpoints = kept.endpoints.iter().map(|endpoint| {
+            let settings = known.get(&endpoint.network).cloned().unwrap_or_default();
+            (endpoint.network.clone(), filled(settings, endpoint))
+        });
+        Ok(KeptSandbox {
+            endpoints: endpoints.collect(),
+            ports: on_ports(kept.ports),
+        })
     }
 
     fn open(&self, request: &SandboxRequest) -> Result<Sandbox> {
@@ -47,14 +87,10 @@ impl SandboxStore for Networks {
             let settings = request.endpoints.get(asked).cloned().unwrap_or_default();
             endpoints.insert(name, filled(settings, endpoint));
         }
-        let ports = sandbox
-            .ports
-            .into_iter()
-            .map(|(port, bindings)| (port, bindings.iter().map(on_wire).collect()));
         Ok(Sandbox {
             netns: sandbox.netns,
             endpoints,
-            ports: ports.collect(),
+            ports: on_ports(sandbox.ports),
         })
     }
 
@@ -90,6 +126,31 @@ fn dns_wish(dns: &DnsWish) -> cais_networks::DnsWish {
         search: dns.search.clone(),
         options: dns.options.clone(),
     }
+}
+
+fn on_facts(facts: Facts) -> NetworkFacts {
+    NetworkFacts {
+        id: facts.id,
+        name: facts.name,
+        driver: facts.driver.name().to_owned(),
+    }
+}
+
+fn in_live<'a>(live: &LiveSandbox<'a>) -> Live<'a> {
+    Live {
+        container: live.container,
+        name: live.name,
+        netns: live.netns,
+    }
+}
+
+fn on_ports(
+    ports: BTreeMap<String, Vec<cais_networks::PortBinding>>,
+) -> BTreeMap<String, Vec<PortBinding>> {
+    let ports = ports.into_iter();
+    ports
+        .map(|(port, bindings)| (port, bindings.iter().map(on_wire).collect()))
+        .collect()
 }
 
 fn endpoint_request(asked: &EndpointSettings) -> Result<EndpointRequest> {

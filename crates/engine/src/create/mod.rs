@@ -141,10 +141,22 @@ fn endpoints(
     {
         settings.mac_address.clone_from(&config.mac_address);
     }
-    for network in wanted.keys() {
-        house.ports.sandboxes.find(network).map_err(not_the_image)?;
+    // Kept by name, as Docker does, whatever the user called them by.
+    let mut endpoints = BTreeMap::new();
+    for (network, settings) in wanted {
+        let facts = house
+            .ports
+            .sandboxes
+            .facts(&network)
+            .map_err(not_the_image)?;
+        let checked = house.ports.sandboxes.check(&facts.name, &settings);
+        checked.map_err(|error| {
+            let text = format!("invalid config for network {network}: {}", error.message());
+            Error::invalid(text)
+        })?;
+        endpoints.insert(facts.name, settings);
     }
-    Ok(wanted)
+    Ok(endpoints)
 }
 
 /// Clients pull the image when a create answers that something is not found.
@@ -223,6 +235,7 @@ impl Draft<'_> {
             mounts,
             endpoints: self.endpoints,
             network: NetworkState::default(),
+            former_addresses: BTreeMap::new(),
             state: State::default(),
             restart_count: 0,
             health: None,

@@ -11,6 +11,7 @@ use cais_types::api::{
 use cais_types::{Error, Result};
 
 use super::filter::PruneFilter;
+use crate::connect;
 use crate::house::{House, blocking};
 
 /// Networks that are always there.
@@ -166,25 +167,20 @@ impl Networks {
     /// `POST /networks/{name}/connect`.
     ///
     /// # Errors
-    /// Not found; Unsupported: not built yet.
+    /// See [`connect`].
     pub async fn connect(&self, name: &str, request: NetworkConnectRequest) -> Result<()> {
-        self.inspect(name).await?;
-        self.house.store.find(&request.container)?;
-        Err(Error::unsupported(
-            "connecting an existing container to a network is not built yet",
-        ))
+        let container = self.house.store.find(&request.container)?;
+        let settings = request.endpoint_config.unwrap_or_default();
+        connect::connect(&self.house, &container, name, settings).await
     }
 
     /// `POST /networks/{name}/disconnect`.
     ///
     /// # Errors
-    /// Not found; Unsupported: not built yet.
+    /// See [`connect`].
     pub async fn disconnect(&self, name: &str, request: NetworkDisconnectRequest) -> Result<()> {
-        self.inspect(name).await?;
-        self.house.store.find(&request.container)?;
-        Err(Error::unsupported(
-            "disconnecting a container from a network is not built yet",
-        ))
+        let container = self.house.store.find(&request.container)?;
+        connect::disconnect(&self.house, &container, name, request.force).await
     }
 
     /// `POST /networks/prune`.

@@ -32,6 +32,7 @@ fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record 
         mounts: Vec::new(),
         endpoints: std::collections::BTreeMap::new(),
         network: NetworkState::default(),
+        former_addresses: std::collections::BTreeMap::new(),
         state: State::default(),
         restart_count: 0,
         health: None,

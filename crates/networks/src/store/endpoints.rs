@@ -254,11 +254,20 @@ pub(super) fn interface(
     })
 }
 
-/// `net.ipv4.conf.IFNAME.log_martians=1,...`, as paths below `/proc/sys/net/`.
+/// The settings of an endpoint as paths below `/proc/sys/net/`.
 fn sysctls(endpoint: &EndpointRecord) -> Result<Vec<(String, String)>, NetworkError> {
-    let text = Options(&endpoint.driver_options).text(SYSCTLS);
-    let parts = text.unwrap_or_default().split(',');
-    let parts = parts.filter(|part| !part.is_empty()).map(|part| {
+    let settings = check_sysctls(&endpoint.driver_options)?.into_iter();
+    let named = settings.map(|(path, value)| (path.replace("IFNAME", &endpoint.interface), value));
+    Ok(named.collect())
+}
+
+/// Reads `net.ipv4.conf.IFNAME.log_martians=1,...` into paths with `IFNAME` in them.
+pub(super) fn check_sysctls(
+    options: &BTreeMap<String, String>,
+) -> Result<Vec<(String, String)>, NetworkError> {
+    let text = Options(options).text(SYSCTLS).unwrap_or_default();
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let parts = parts.map(|part| {
         let wrong = || {
             let text = format!("unable to set endpoint sysctl {part}: must be net.X.Y.IFNAME.Z=V");
             NetworkError::Invalid(text)
@@ -266,9 +275,14 @@ fn sysctls(endpoint: &EndpointRecord) -> Result<Vec<(String, String)>, NetworkEr
         let (name, value) = part.split_once('=').ok_or_else(wrong)?;
         let words: Vec<&str> = name.trim().split('.').collect();
         match words[..] {
-            ["net", family, kind, "IFNAME", setting] => {
-                let interface = &endpoint.interface;
-                let path = format!("{family}/{kind}/{interface}/{setting}");
+            [
+                "net",
+                family @ ("ipv4" | "ipv6" | "mpls"),
+                kind,
+                "IFNAME",
+                setting,
+            ] if !words.iter().any(|word| word.contains('/')) => {
+                let path = format!("{family}/{kind}/IFNAME/{setting}");
                 Ok((path, value.trim().to_owned()))
             }
             _ => Err(wrong()),

@@ -1,6 +1,7 @@
 //! Networks joined and left while the container runs. A record is written before the kernel is changed where something is
 //! made, and after it where something goes; [`Store::compare`] settles what a daemon left that died in between.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use cais_state::Durability;
@@ -13,6 +14,7 @@ use crate::wire;
 use super::endpoints::{self, Endpoint, EndpointRequest, Guest, defaults, release};
 use super::names::DnsWish;
 use super::records::{ENDPOINTS, EndpointRecord, SandboxRecord};
+use super::sandboxes::PortBinding;
 use super::{Held, Store, sweep};
 
 /// A running container.
@@ -24,6 +26,15 @@ pub struct Live<'a> {
     pub name: &'a str,
     /// Its network namespace.
     pub netns: BorrowedFd<'a>,
+}
+
+/// What a container has that outlived a daemon.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// What is published where.
+    pub ports: BTreeMap<String, Vec<PortBinding>>,
 }
 
 impl Store {
@@ -150,28 +161,35 @@ impl Store {
         self.keep(live.container, &after)
     }
 
-    /// Brings the record of a container that outlived a daemon and its kernel objects together; `known` are the endpoints
-    /// that a client was told of. Others, and those whose interface is missing, go. Answers what is left.
-    pub fn compare(&self, live: &Live<'_>, known: &[String]) -> Result<Vec<String>, NetworkError> {
+    /// Brings the record of a container that outlived a daemon and its kernel objects together. `known` are the endpoints
+    /// that a client was told of; without any, nothing was told, and what the kernel has is believed. Others, and those
+    /// whose interface is missing, go. Answers what is left, and the published ports.
+    pub fn compare(&self, live: &Live<'_>, known: &[String]) -> Result<Kept, NetworkError> {
         let record = {
             let state = self.lock();
-            state
-                .sandboxes
-                .get(live.container)
-                .map(|held| held.record.clone())
+            let held = state.sandboxes.get(live.container);
+            held.map(|held| held.record.clone())
         };
         let Some(mut record) = record else {
-            return Ok(Vec::new());
+            return Ok(Kept::default());
         };
         let there = wire::interfaces(live.netns)?;
         for endpoint in record.endpoints.clone() {
-            if known.contains(&endpoint.id) && there.contains(&endpoint.interface) {
+            let told = known.is_empty() || known.contains(&endpoint.id);
+            if told && there.contains(&endpoint.interface) {
                 continue;
             }
             self.drop_endpoint(live, record.clone(), &endpoint)?;
             record.endpoints.retain(|one| one.id != endpoint.id);
         }
-        Ok(record.endpoints.into_iter().map(|one| one.id).collect())
+        let state = self.lock();
+        let endpoints = record.endpoints.iter();
+        Ok(Kept {
+            endpoints: endpoints
+                .map(|endpoint| endpoints::shown(&state, endpoint))
+                .collect(),
+            ports: super::sandboxes::shown(&record.ports),
+        })
     }
 
     /// Writes the record of a sandbox.

@@ -1,5 +1,6 @@
 //! The networks of one daemon. One lock over what is allocated; the kernel is asked outside of it where that takes long.
 
+mod checks;
 mod endpoints;
 mod live;
 mod names;
@@ -27,8 +28,9 @@ use crate::ipam::Addresses;
 use crate::netlink::Socket;
 use crate::nft;
 
+pub use checks::Facts;
 pub use endpoints::{Endpoint, EndpointRequest};
-pub use live::Live;
+pub use live::{Kept, Live};
 pub use names::DnsWish;
 pub use networks::{NetworkRequest, NetworkState};
 pub use pools::PoolRequest;

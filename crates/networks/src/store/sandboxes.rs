@@ -207,7 +207,8 @@ impl Store {
         let mut interfaces = Vec::new();
         for (network, wanted) in endpoints::in_order(&request.endpoints) {
             let alone = request.endpoints.len() == 1;
-            if alone && state.find(network)?.record.driver == Driver::Null {
+            let record_of = &state.find(network)?.record;
+            if alone && record_of.driver == Driver::Null && !record_of.config_only {
                 break;
             }
             let guest = Guest {
@@ -263,7 +264,7 @@ impl Store {
 }
 
 /// What `NetworkSettings.Ports` shows.
-fn shown(ports: &[PublishedPort]) -> BTreeMap<String, Vec<PortBinding>> {
+pub(super) fn shown(ports: &[PublishedPort]) -> BTreeMap<String, Vec<PortBinding>> {
     let mut map: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
     for port in ports {
         let key = format!("{}/{}", port.container_port, port.protocol.name());
