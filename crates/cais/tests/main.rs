@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod connections;
 mod crashes;
 mod cves;
 mod daemons;

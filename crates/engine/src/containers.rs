@@ -18,8 +18,8 @@ use futures_core::future::BoxFuture;
 use crate::house::{House, blocking};
 use crate::services::listing;
 use crate::{
-    Changed, Hijack, Logs, attach, create, exec, inspect, pause, remove, rename, replay, start,
-    stop, update, wait,
+    Changed, Hijack, Logs, attach, create, exec, inspect, links, pause, remove, rename, replay,
+    start, stop, update, wait,
 };
 
 /// `/containers` of the Engine API, except exec.
@@ -173,6 +173,9 @@ impl Containers {
     /// # Errors
     /// As there.
     pub async fn remove(&self, name: &str, query: RemoveQuery) -> Result<()> {
+        if query.link {
+            return links::remove(&self.house, name);
+        }
         remove::remove(&self.house, &self.house.store.find(name)?, query).await
     }
 

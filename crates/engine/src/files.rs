@@ -112,6 +112,23 @@ pub fn remove_own(path: &Path, addresses: &[String]) -> io::Result<()> {
     write_in_place(path, &(lines.join("\n") + "\n"))
 }
 
+/// Gives names another address: their line goes, and a new one comes behind the others.
+///
+/// # Errors
+/// Those of reading and writing the file.
+pub fn replace_names(path: &Path, entry: &OwnAddress) -> io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let names = entry.names.join(" ");
+    let same = |line: &&str| line.split_once('\t').is_some_and(|(_, have)| have == names);
+    let mut kept: String = text
+        .lines()
+        .filter(|line| !same(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    kept = hosts_text_after(kept, &[], std::slice::from_ref(entry));
+    write_in_place(path, &kept)
+}
+
 /// Splits `name:address` of `--add-host`; `host-gateway` becomes `gateway`.
 pub fn extra_host(entry: &str, gateway: Option<std::net::IpAddr>) -> Option<(String, String)> {
     let (name, address) = entry.split_once(':').or_else(|| entry.split_once('='))?;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cais_types::Result;
-use cais_types::api::{ContainerInspect, GraphDriver, NetworkSettings, PortMap};
+use cais_types::api::{ContainerInspect, GraphDriver, HostConfig, NetworkSettings, PortMap};
 
 use crate::container::Container;
 use crate::files::EtcFiles;
 use crate::house::{House, blocking};
+use crate::links;
 use crate::logging;
 use crate::record::{NetworkMode, Record};
 
@@ -56,7 +57,10 @@ pub async fn inspect(
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
         exec_ids: (!execs.is_empty()).then(|| execs.iter().map(|e| e.id.to_string()).collect()),
-        host_config: record.host_config.clone(),
+        host_config: HostConfig {
+            links: links::shown(house, &record),
+            ..record.host_config.clone()
+        },
         graph_driver: graph_driver(house, &record),
         size_rw,
         size_root_fs,

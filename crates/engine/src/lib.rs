@@ -16,6 +16,7 @@ pub mod house;
 pub mod inspect;
 pub mod kernel;
 pub mod launcher;
+mod links;
 pub mod logging;
 pub mod logs;
 pub mod monitor;

@@ -7,6 +7,7 @@ use cais_types::{ContainerId, Result};
 
 use crate::files::{self, EtcFiles, OwnAddress};
 use crate::house::House;
+use crate::links;
 use crate::ports::{DnsWish, PortRequest, Sandbox, SandboxRequest, SandboxStore};
 use crate::record::{NetworkMode, NetworkState, Record};
 use crate::spec::hostname;
@@ -195,9 +196,11 @@ pub fn write_hosts(
         }
         extra.extend(files::extra_host(entry, gateway));
     }
-    let own = sandbox
+    let mut own = links::lines(record);
+    let addresses = sandbox
         .map(|sandbox| own_entries(record, sandbox.endpoints.values()))
         .unwrap_or_default();
+    own.extend(addresses);
     let of_host = (record.network_mode() == NetworkMode::Host)
         .then(|| std::fs::read_to_string("/etc/hosts").ok())
         .flatten();

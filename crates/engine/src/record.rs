@@ -8,6 +8,7 @@ use cais_types::api::{
 use cais_types::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::links::{Link, Linked};
 use crate::mounts::MountRecord;
 use crate::state::{State, Status};
 
@@ -37,6 +38,12 @@ pub struct Record {
     /// By network, the IPv4 and IPv6 address that it had when it ran last, and gets again while they are free.
     #[serde(default)]
     pub former_addresses: BTreeMap<String, (String, String)>,
+    /// Other containers under names of this one's choice.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// What they came to when it started.
+    #[serde(default)]
+    pub linked: Linked,
     pub state: State,
     #[serde(default)]
     pub restart_count: u64,

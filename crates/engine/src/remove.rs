@@ -22,9 +22,6 @@ pub async fn remove(
     container: &Arc<Container>,
     query: RemoveQuery,
 ) -> Result<()> {
-    if query.link {
-        return Err(Error::unsupported("links are not built"));
-    }
     loop {
         // Counted before the state is looked at, so that no end is missed.
         let exits = container.life.borrow().exits;

@@ -24,7 +24,7 @@ use crate::record::{NetworkMode, NetworkState, Record};
 use crate::spec::user::Accounts;
 use crate::spec::{self, Joined};
 use crate::state::Status;
-use crate::{Changed, logging, network, rootview, shm, time};
+use crate::{Changed, links, logging, network, rootview, shm, time};
 
 /// How long a start waits for the connection of an attach request that was answered already.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
@@ -68,7 +68,10 @@ pub async fn start(house: &Arc<House>, container: &Arc<Container>) -> Result<Cha
 /// # Errors
 /// As [`start`]. The record then says why, and an auto-remove container is gone.
 pub async fn run(house: &Arc<House>, container: &Arc<Container>) -> Result<()> {
-    let record = container.record();
+    let record = match follow_links(house, container) {
+        Ok(record) => record,
+        Err(error) => return failed(house, container, error.into()).await,
+    };
     let mut run = Run {
         house,
         container,
@@ -85,6 +88,16 @@ pub async fn run(house: &Arc<House>, container: &Arc<Container>) -> Result<()> {
             failed(house, container, failure).await
         }
     }
+}
+
+/// The record, with what its links come to now.
+fn follow_links(house: &House, container: &Container) -> Result<Arc<Record>> {
+    let record = container.record();
+    if record.links.is_empty() {
+        return Ok(record);
+    }
+    let linked = links::evaluate(house, &record)?;
+    Ok(container.change(|record| record.linked = linked))
 }
 
 /// Why a start failed, and the exit code that tells it.
@@ -442,6 +455,7 @@ fn started(
         }
     };
     network::announce(house, "connect", &record);
+    links::tell(house, &record);
     house.events.container(&record, "start", &[]);
     health::watch(house, container);
     Ok(())

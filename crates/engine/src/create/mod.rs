@@ -14,6 +14,7 @@ use cais_types::api::{
 use cais_types::{ContainerId, Error, Result};
 
 use crate::house::House;
+use crate::links::{self, Link, Linked};
 use crate::mounts::{self, MountKind, MountRecord, Resolver};
 use crate::names;
 use crate::ports::ResolvedImage;
@@ -52,6 +53,7 @@ pub fn create(
         .networking_config
         .map(|networking| networking.endpoints_config);
     let endpoints = endpoints(house, &config, &host, wanted.unwrap_or_default())?;
+    let links = links::resolve(house, &host)?;
     let seed = random()?;
     let id = ContainerId::from_bytes(seed);
     if let Some(owner) = host.network_mode.strip_prefix("container:") {
@@ -68,6 +70,7 @@ pub fn create(
         config,
         host,
         endpoints,
+        links,
         image,
     };
     match draft.make(house) {
@@ -181,6 +184,7 @@ struct Draft<'a> {
     config: ContainerConfig,
     host: HostConfig,
     endpoints: BTreeMap<String, EndpointSettings>,
+    links: Vec<Link>,
     image: ResolvedImage,
 }
 
@@ -236,6 +240,8 @@ impl Draft<'_> {
             endpoints: self.endpoints,
             network: NetworkState::default(),
             former_addresses: BTreeMap::new(),
+            links: self.links,
+            linked: Linked::default(),
             state: State::default(),
             restart_count: 0,
             health: None,

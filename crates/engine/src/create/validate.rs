@@ -271,11 +271,6 @@ fn check_network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()>
 }
 
 fn check_unbuilt(host: &HostConfig) -> Result<()> {
-    if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return Err(Error::unsupported(
-            "links are not built: put both containers on a user-defined network and use names",
-        ));
-    }
     if !host.storage_opt.is_empty() {
         return Err(Error::unsupported(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",

@@ -115,6 +115,7 @@ fn environment(record: &Record, identity: &Identity, tty: bool, extra: &[String]
     if tty {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(record.linked.env.iter().cloned());
     for entry in record.config.env.iter().chain(extra) {
         let key = env_key(entry);
         let place = env.iter().position(|have| env_key(have) == key);

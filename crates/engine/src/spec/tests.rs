@@ -33,6 +33,8 @@ fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record 
         endpoints: std::collections::BTreeMap::new(),
         network: NetworkState::default(),
         former_addresses: std::collections::BTreeMap::new(),
+        links: Vec::new(),
+        linked: Default::default(),
         state: State::default(),
         restart_count: 0,
         health: None,

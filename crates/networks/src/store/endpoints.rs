@@ -279,7 +279,7 @@ pub(super) fn check_sysctls(
                 "net",
                 family @ ("ipv4" | "ipv6" | "mpls"),
                 kind,
-                "IFNAME",
+                "IFNAME" | "ifname",
                 setting,
             ] if !words.iter().any(|word| word.contains('/')) => {
                 let path = format!("{family}/{kind}/IFNAME/{setting}");
