@@ -13,6 +13,7 @@ mod compression;
 mod config;
 mod content;
 mod deletion;
+mod durability;
 mod error;
 mod layers;
 mod model;

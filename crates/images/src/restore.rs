@@ -29,6 +29,7 @@ impl Store {
             }
             model.layers.insert(chain, record);
         }
+        self.settle_unsynced(&mut model)?;
         for (key, record) in self.db.all::<ImageRecord>(IMAGES)? {
             let image = digest_of(&key).and_then(|id| self.restore_image(&model, id, record));
             match image {

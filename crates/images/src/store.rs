@@ -14,9 +14,10 @@ use rustix::io::Errno;
 
 use crate::config::ImageConfig;
 use crate::content::Content;
+use crate::durability::{Syncer, UNSYNCED, Unsynced};
 use crate::error::ImageError;
 use crate::layers::unpack::{Limits, UnpackedLayer, unpack};
-use crate::layers::{LayerDirectory, chain_id, open_directory};
+use crate::layers::{LayerDirectory, chain_id, chain_ids, open_directory};
 use crate::model::{
     FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES,
 };
@@ -36,6 +37,7 @@ pub struct Store {
     /// Chain ids whose init layer is known to be there.
     pub(crate) prepared: Mutex<std::collections::HashSet<Option<Digest>>>,
     pub(crate) limits: Limits,
+    pub(crate) syncer: Syncer,
 }
 
 /// An image about to be committed.
@@ -73,10 +75,12 @@ impl Store {
         ] {
             make_directory(&data_root.join(name), mode)?;
         }
+        let layers = Arc::new(LayerDirectory::open(data_root.join("layers"))?);
         let store = Self {
             root: data_root.to_owned(),
             content: Content::new(open_directory(&data_root.join("blobs/sha256"))?),
-            layers: Arc::new(LayerDirectory::open(data_root.join("layers"))?),
+            syncer: Syncer::start(layers.clone(), db.clone())?,
+            layers,
             containers: open_directory(&data_root.join("containers"))?,
             model: RwLock::default(),
             change: Mutex::default(),
@@ -117,14 +121,12 @@ impl Store {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes an image and its layers visible, durably: all of it or nothing.
+    /// Makes an image and its layers visible: all of it or nothing, also when the daemon dies, or the machine.
     pub(crate) fn commit(&self, new: NewImage) -> Result<Committed, ImageError> {
         let config = parse_config(&new.config)?;
         let diffs = config.rootfs.diff_ids.clone().unwrap_or_default();
         if !new.layers.is_empty() {
             failpoint::reach("commit-unsynced");
-            // The bulk of the data, before anybody has to wait for us.
-            self.layers.sync()?;
         }
         let _changing = self.changing();
         let mut placed = Placed {
@@ -155,11 +157,20 @@ impl Store {
             record.tagged = Some(jiff::Timestamp::now().to_string());
         }
         let forms = self.with_forms(&new.forms)?;
-        if !placed.layers.is_empty() || existing.is_none() || replaced_manifest.is_some() {
-            self.layers.sync()?;
-        }
+        let fresh = !placed.layers.is_empty() || existing.is_none() || replaced_manifest.is_some();
+        let layers = placed.layers.iter().map(|placed| placed.chain);
+        let unsynced = Unsynced::new(&self.read(), id, layers.collect(), &new.references);
+        let key = unsynced.key();
+        let durability = if fresh {
+            Durability::Process
+        } else {
+            Durability::Power
+        };
         failpoint::reach("commit-before-record");
-        self.db.transaction(Durability::Power, |changes| {
+        self.db.transaction(durability, |changes| {
+            if fresh {
+                changes.put(UNSYNCED, &key, &unsynced)?;
+            }
             for placed in &placed.layers {
                 changes.put(LAYERS, &placed.chain.hex(), &placed.record)?;
             }
@@ -173,6 +184,9 @@ impl Store {
             Ok(())
         })?;
         failpoint::reach("commit-recorded");
+        if fresh {
+            self.syncer.add(key);
+        }
         if let Some(old) = replaced_manifest {
             self.content.remove(&old.digest)?;
         }
@@ -376,15 +390,13 @@ pub(crate) fn describe(
     record: ImageRecord,
 ) -> Result<Image, ImageError> {
     let diffs = config.rootfs.diff_ids.clone().unwrap_or_default();
-    let mut chain: Vec<Digest> = Vec::with_capacity(diffs.len());
+    let chain = chain_ids(&diffs);
     let mut size = 0;
-    for diff in &diffs {
-        let next = chain_id(chain.last(), diff);
-        let Some(layer) = model.layers.get(&next) else {
+    for next in &chain {
+        let Some(layer) = model.layers.get(next) else {
             return Err(ImageError::Damaged(next.hex(), "missing".to_owned()));
         };
         size += layer.size;
-        chain.push(next);
     }
     Ok(Image {
         id,

@@ -9,5 +9,6 @@ mod crash;
 mod hostile;
 mod kit;
 mod naming;
+mod power;
 mod snapshots;
 mod transfer;

@@ -39,6 +39,15 @@ pub fn chain_id(parent: Option<&Digest>, diff: &Digest) -> Digest {
     }
 }
 
+/// The chain ids of layers on top of each other, lowest first.
+pub fn chain_ids(diffs: &[Digest]) -> Vec<Digest> {
+    let mut chain = Vec::with_capacity(diffs.len());
+    for diff in diffs {
+        chain.push(chain_id(chain.last(), diff));
+    }
+    chain
+}
+
 /// The directory of layers.
 pub struct LayerDirectory {
     path: PathBuf,
