@@ -21,6 +21,7 @@ use cais_types::api::{
     SystemInfo, SystemVersion, Volume, VolumeCreateRequest, VolumeListResponse,
     VolumePruneResponse,
 };
+use cais_types::oci::Platform;
 use cais_types::{ClientConnection, Framing, Result};
 use futures_core::{Stream, future::BoxFuture};
 
@@ -114,14 +115,19 @@ pub trait Execs: Send + Sync {
 #[async_trait]
 pub trait Images: Send + Sync {
     async fn list(&self, query: ImageListQuery) -> Result<Vec<ImageSummary>>;
-    async fn inspect(&self, name: &str) -> Result<ImageInspect>;
-    async fn history(&self, name: &str) -> Result<Vec<HistoryItem>>;
+    async fn inspect(&self, name: &str, platform: Option<Platform>) -> Result<ImageInspect>;
+    async fn history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<HistoryItem>>;
     async fn tag(&self, name: &str, repo: &str, tag: &str) -> Result<()>;
     async fn remove(&self, name: &str, query: ImageRemoveQuery) -> Result<Vec<ImageDeleteItem>>;
     async fn prune(&self, filters: Filters) -> Result<ImagePruneResponse>;
     /// One JSON progress line (without the line end) per item, as docker load prints them.
-    async fn load(&self, archive: Upload, quiet: bool) -> Result<Answers<Bytes>>;
-    async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>>;
+    async fn load(
+        &self,
+        archive: Upload,
+        quiet: bool,
+        platform: Option<Platform>,
+    ) -> Result<Answers<Bytes>>;
+    async fn save(&self, names: Vec<String>, platform: Option<Platform>) -> Result<Answers<Bytes>>;
     /// `POST /images/create?fromSrc=-`; JSON progress lines.
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>>;
     /// `POST /cais/system/check`; one JSON line per item.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use cais_types::api::decode;
 use cais_types::api::query::Filters;
+use cais_types::oci::Platform;
 use cais_types::{Error, Result};
 use futures_util::StreamExt;
 use http::{HeaderMap, header};
@@ -86,6 +87,24 @@ impl Call {
         }))
     }
 
+    /// The platform asked for, as JSON or as `os[/architecture[/variant]]`.
+    ///
+    /// # Errors
+    /// Invalid: it is neither.
+    pub fn platform(&self) -> Result<Option<Platform>> {
+        self.query.get("platform").map(platform).transpose()
+    }
+
+    /// The platforms asked for, by a parameter that may be given several times.
+    ///
+    /// # Errors
+    /// Invalid: one is no platform.
+    pub fn platforms(&self, name: &str) -> Result<Vec<Platform>> {
+        let texts = self.query.all(name).into_iter();
+        let given = texts.filter(|text| !text.is_empty());
+        given.map(|text| platform(&text)).collect()
+    }
+
     /// Refuses another platform than this host's, in the forms `linux/amd64` and `{"os":"linux",...}`.
     ///
     /// # Errors
@@ -108,6 +127,15 @@ impl Call {
             ))),
         }
     }
+}
+
+fn platform(text: &str) -> Result<Platform> {
+    let invalid = |text: String| Error::invalid(format!("invalid platform: {text}"));
+    if text.starts_with('{') {
+        return decode::from_slice(text.as_bytes()).map_err(|error| invalid(error.to_string()));
+    }
+    text.parse::<Platform>()
+        .map_err(|error| Error::invalid(error.to_string()).with_source(error))
 }
 
 /// The most bytes of an unread body that are thrown away.

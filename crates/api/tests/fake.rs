@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cais_api::backend::*;
 use cais_types::api::query::*;
 use cais_types::api::*;
+use cais_types::oci::Platform;
 use cais_types::{ClientConnection, Error, Framing, Result};
 use futures_core::future::BoxFuture;
 use futures_util::{StreamExt, stream};
@@ -252,14 +253,14 @@ impl Images for Engine {
     async fn list(&self, _: ImageListQuery) -> Result<Vec<ImageSummary>> {
         Ok(Vec::new())
     }
-    async fn inspect(&self, name: &str) -> Result<ImageInspect> {
+    async fn inspect(&self, name: &str, _: Option<Platform>) -> Result<ImageInspect> {
         Ok(ImageInspect {
             id: name.to_owned(),
             size: 7,
             ..ImageInspect::default()
         })
     }
-    async fn history(&self, _: &str) -> Result<Vec<HistoryItem>> {
+    async fn history(&self, _: &str, _: Option<Platform>) -> Result<Vec<HistoryItem>> {
         Ok(Vec::new())
     }
     async fn tag(&self, _: &str, _: &str, _: &str) -> Result<()> {
@@ -271,7 +272,12 @@ impl Images for Engine {
     async fn prune(&self, _: Filters) -> Result<ImagePruneResponse> {
         Ok(ImagePruneResponse::default())
     }
-    async fn load(&self, mut archive: Upload, _: bool) -> Result<Answers<Bytes>> {
+    async fn load(
+        &self,
+        mut archive: Upload,
+        _: bool,
+        _: Option<Platform>,
+    ) -> Result<Answers<Bytes>> {
         let mut length = 0;
         while let Some(chunk) = archive.next().await {
             length += chunk?.len();
@@ -282,7 +288,7 @@ impl Images for Engine {
             Err(Error::internal("broken archive")),
         ])))
     }
-    async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>> {
+    async fn save(&self, names: Vec<String>, _: Option<Platform>) -> Result<Answers<Bytes>> {
         Ok(Box::pin(stream::iter([Ok(Bytes::from(names.join(",")))])))
     }
     async fn import(&self, _: ImportQuery, _: Upload) -> Result<Answers<Bytes>> {

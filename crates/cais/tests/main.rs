@@ -8,6 +8,7 @@ mod crashes;
 mod cves;
 mod daemons;
 mod errors;
+mod images_archives;
 mod images_commit;
 mod kills;
 mod lifecycle;

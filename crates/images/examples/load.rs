@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let db = cais_state::Db::open(&root.join("cais.db"))?;
     let store = Store::open(&root, Arc::new(db))?;
     let start = Instant::now();
-    let loaded = store.load(File::open(archive)?, &mut |_| {})?;
+    let loaded = store.load(File::open(archive)?, None, &mut |_| {})?;
     println!("load   {:?}", start.elapsed());
     let Some(image) = loaded.first() else {
         return Ok(());

@@ -10,6 +10,9 @@ pub enum ImageError {
     /// No image of that name or id.
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    /// The image is not for the platform asked for.
+    #[error("image with reference {0} was found but does not provide the specified platform ({1})")]
+    OtherPlatform(String, String),
     /// The name to be removed is not there.
     #[error("reference does not exist")]
     NoSuchReference,
@@ -132,9 +135,10 @@ impl ImageError {
     /// The class that crosses rooms.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NoSuchImage(_) | Self::NoSuchReference | Self::NoSuchTag(_) => {
-                ErrorClass::NotFound
-            }
+            Self::OtherPlatform(..)
+            | Self::NoSuchImage(_)
+            | Self::NoSuchReference
+            | Self::NoSuchTag(_) => ErrorClass::NotFound,
             Self::Invalid(_) => ErrorClass::Invalid,
             Self::Conflict(_) => ErrorClass::Conflict,
             Self::Archive(_) => ErrorClass::Invalid,

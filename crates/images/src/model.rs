@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Reference};
 use serde::{Deserialize, Serialize};
+
+use crate::error::ImageError;
 
 /// Table of [`ImageRecord`]s by the hex digits of the image id.
 pub const IMAGES: &str = "image";
@@ -87,6 +90,27 @@ impl Image {
             parent: self.parent,
             tagged: self.tagged.clone(),
             manifest: self.manifest.clone(),
+        }
+    }
+
+    /// What it runs on.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+            ..Platform::default()
+        }
+    }
+
+    /// Refuses an image that is not for a platform somebody asked for.
+    pub fn check_platform(&self, name: &str, wanted: Option<&Platform>) -> Result<(), ImageError> {
+        match wanted {
+            Some(wanted) if wanted.fit(&self.platform()).is_none() => {
+                let (name, wanted) = (name.to_owned(), wanted.to_string());
+                Err(ImageError::OtherPlatform(name, wanted))
+            }
+            _ => Ok(()),
         }
     }
 

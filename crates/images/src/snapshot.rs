@@ -1,6 +1,7 @@
 //! Read/write layers of containers: `containers/<id>/{upper, work}` on top of an image, and `lower`, a link that says
 //! which layers they stand on so that these outlive the image's own record.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use crate::error::ImageError;
 use crate::layers::changes::{Change, changes};
 use crate::layers::{DIFF, TEMPORARY, delete, init, mount, open_directory};
+use crate::model::Image;
 use crate::store::{Store, delete_layers, make_directory};
 
 /// Stands for the chain id of an image without layers.
@@ -233,6 +235,27 @@ impl Store {
             top => self.lower(top, false),
         };
         mount::overlay(&lower, None)
+    }
+
+    /// Where the layers of an image are, under the names that Docker's overlay driver gives them.
+    pub fn image_dirs(&self, image: &Image) -> BTreeMap<String, String> {
+        let path = |layer: &Digest, name: &str| {
+            let path = self.layers.path(&layer.hex()).join(name);
+            path.to_string_lossy().into_owned()
+        };
+        let Some((top, below)) = image.chain.split_last() else {
+            return BTreeMap::new();
+        };
+        let mut dirs = BTreeMap::from([
+            ("UpperDir".to_owned(), path(top, DIFF)),
+            ("MergedDir".to_owned(), path(top, "merged")),
+            ("WorkDir".to_owned(), path(top, WORK)),
+        ]);
+        let below: Vec<_> = below.iter().rev().map(|layer| path(layer, DIFF)).collect();
+        if !below.is_empty() {
+            dirs.insert("LowerDir".to_owned(), below.join(":"));
+        }
+        dirs
     }
 
     /// Keeps the layers from `top` down until the pin is dropped.

@@ -216,7 +216,7 @@ pub fn load_events(
     archive: &[u8],
 ) -> (Result<Vec<LoadedImage>, String>, Vec<LoadEvent>) {
     let mut events = Vec::new();
-    let result = store.load(archive, &mut |event| events.push(event));
+    let result = store.load(archive, None, &mut |event| events.push(event));
     (result.map_err(|error| error.to_string()), events)
 }
 

@@ -2,6 +2,7 @@
 
 use cais_types::api::query::{CommitQuery, ImageListQuery, ImageRemoveQuery, ImportQuery};
 use cais_types::api::{ContainerConfig, IdResponse};
+use cais_types::oci::Platform;
 use cais_types::{Error, Result};
 use http::StatusCode;
 
@@ -44,14 +45,18 @@ async fn list(call: Call) -> Result<Reply> {
 }
 
 async fn inspect(call: Call) -> Result<Reply> {
-    call.host_platform()?;
-    let image = call.backends.images.inspect(call.name()).await?;
+    let platform = call.platform()?;
+    if platform.is_some() && call.query.flag("manifests") {
+        let text = "conflicting options: manifests and platform options cannot both be set";
+        return Err(Error::invalid(text));
+    }
+    let image = call.backends.images.inspect(call.name(), platform).await?;
     reply::json(&compat::image_inspect(call.version, image)?)
 }
 
 async fn history(call: Call) -> Result<Reply> {
-    call.host_platform()?;
-    reply::json(&call.backends.images.history(call.name()).await?)
+    let platform = call.platform()?;
+    reply::json(&call.backends.images.history(call.name(), platform).await?)
 }
 
 async fn tag(call: Call) -> Result<Reply> {
@@ -65,7 +70,7 @@ async fn remove(call: Call) -> Result<Reply> {
     let query = ImageRemoveQuery {
         force: call.query.flag("force"),
         no_prune: call.query.flag("noprune"),
-        platforms: call.query.all("platforms"),
+        platforms: call.platforms("platforms")?,
     };
     reply::json(&call.backends.images.remove(call.name(), query).await?)
 }
@@ -75,20 +80,30 @@ async fn prune(call: Call) -> Result<Reply> {
     reply::json(&call.backends.images.prune(filters).await?)
 }
 
+/// Archives are of one platform.
+fn single_platform(call: &Call) -> Result<Option<Platform>> {
+    let mut platforms = call.platforms("platform")?;
+    if platforms.len() > 1 {
+        return Err(Error::invalid("multiple platform parameters not supported"));
+    }
+    Ok(platforms.pop())
+}
+
 async fn load(call: Call) -> Result<Reply> {
-    call.host_platform()?;
+    let platform = single_platform(&call)?;
     let quiet = call.query.flag_or("quiet", true);
     let images = call.backends.images.clone();
-    Ok(reply::progress(images.load(call.upload(), quiet).await?))
+    let progress = images.load(call.upload(), quiet, platform).await?;
+    Ok(reply::progress(progress))
 }
 
 async fn save(call: Call) -> Result<Reply> {
-    call.host_platform()?;
+    let platform = single_platform(&call)?;
     let names = match call.params.first() {
         Some(name) => vec![name.clone()],
         None => call.query.all("names"),
     };
-    let archive = call.backends.images.save(names).await?;
+    let archive = call.backends.images.save(names, platform).await?;
     Ok(reply::stream("application/x-tar", archive))
 }
 
@@ -96,7 +111,6 @@ async fn create(call: Call) -> Result<Reply> {
     if let Some(image) = call.query.text("fromImage") {
         return super::registries::pull(&call, &image).await;
     }
-    call.host_platform()?;
     let text = |name: &str| call.query.text(name).unwrap_or_default();
     let query = ImportQuery {
         source: text("fromSrc"),

@@ -27,6 +27,7 @@ use cais_types::api::{
     SystemInfo, SystemVersion, Volume, VolumeCreateRequest, VolumeListResponse,
     VolumePruneResponse,
 };
+use cais_types::oci::Platform;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -197,11 +198,11 @@ impl backend::Images for ImageBackend {
     async fn list(&self, query: ImageListQuery) -> Result<Vec<ImageSummary>> {
         self.0.list(query).await
     }
-    async fn inspect(&self, name: &str) -> Result<ImageInspect> {
-        self.0.inspect(name).await
+    async fn inspect(&self, name: &str, platform: Option<Platform>) -> Result<ImageInspect> {
+        self.0.inspect(name, platform).await
     }
-    async fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        self.0.history(name).await
+    async fn history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<HistoryItem>> {
+        self.0.history(name, platform).await
     }
     async fn tag(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
         self.0.tag(name, repo, tag).await
@@ -212,11 +213,16 @@ impl backend::Images for ImageBackend {
     async fn prune(&self, filters: Filters) -> Result<ImagePruneResponse> {
         self.0.prune(filters).await
     }
-    async fn load(&self, archive: Upload, quiet: bool) -> Result<Answers<Bytes>> {
-        Ok(self.0.load(archive, quiet))
+    async fn load(
+        &self,
+        archive: Upload,
+        quiet: bool,
+        platform: Option<Platform>,
+    ) -> Result<Answers<Bytes>> {
+        Ok(self.0.load(archive, quiet, platform))
     }
-    async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>> {
-        self.0.save(names).await
+    async fn save(&self, names: Vec<String>, platform: Option<Platform>) -> Result<Answers<Bytes>> {
+        self.0.save(names, platform).await
     }
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>> {
         self.0.import(query, archive)

@@ -18,6 +18,7 @@ use cais_types::api::{
     CheckFinding, CheckSummary, FilesystemChange, GraphDriver, HistoryItem, ImageInspect,
     ImageMetadata, ImageSummary, RootFs, ZERO_TIME,
 };
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
 
 /// Adapts [`Store`].
@@ -138,8 +139,9 @@ impl ImageCatalog for Images {
         Ok(images.iter().map(summary).collect())
     }
 
-    fn inspect(&self, name: &str) -> Result<ImageInspect> {
+    fn inspect(&self, name: &str, platform: Option<&Platform>) -> Result<ImageInspect> {
         let named = self.0.inspect(name)?;
+        named.image.check_platform(name, platform)?;
         let config = self.0.config(&named.image.id)?;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         Ok(ImageInspect {
@@ -161,7 +163,7 @@ impl ImageCatalog for Images {
             os: named.image.os.clone(),
             size: named.image.size.cast_signed(),
             graph_driver: GraphDriver {
-                data: None,
+                data: Some(self.0.image_dirs(&named.image)),
                 name: "overlay2".to_owned(),
             },
             root_fs: RootFs {
@@ -239,8 +241,9 @@ impl ImageCatalog for Images {
     fn load(
         &self,
         archive: &mut (dyn Read + Send),
+        platform: Option<&Platform>,
         progress: &mut (dyn FnMut(LoadEvent) + Send),
-    ) -> Result<Vec<(Digest, Vec<String>)>> {
+    ) -> Result<Vec<Digest>> {
         let mut events = |event| {
             progress(match event {
                 cais_images::LoadEvent::Layer { id, current, total } => {
@@ -249,15 +252,8 @@ impl ImageCatalog for Images {
                 cais_images::LoadEvent::Message(text) => LoadEvent::Message(text),
             });
         };
-        let loaded = self.0.load(archive, &mut events)?.into_iter();
-        Ok(loaded
-            .map(|one| {
-                (
-                    one.id,
-                    one.references.iter().map(Reference::familiar).collect(),
-                )
-            })
-            .collect())
+        let loaded = self.0.load(archive, platform, &mut events)?.into_iter();
+        Ok(loaded.map(|one| one.id).collect())
     }
 
     fn save(&self, names: &[String], mut out: &mut dyn Write) -> Result<()> {

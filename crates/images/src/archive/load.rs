@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
+use cais_types::oci::Platform;
 use cais_types::{Digest, Reference};
 
 use super::manifest::{Plan, plans};
@@ -71,10 +72,12 @@ enum Layer {
 }
 
 impl Store {
-    /// Loads every image of an archive (docker save or OCI layout, compressed or not). Nothing of a failed one stays.
+    /// Loads every image of an archive (docker save or OCI layout, compressed or not). Of an image for several platforms it
+    /// takes the one asked for, or the best for this machine. Nothing of a failed one stays.
     pub fn load(
         &self,
         archive: impl Read + Send,
+        platform: Option<&Platform>,
         progress: Progress<'_>,
     ) -> Result<Vec<LoadedImage>, ImageError> {
         let mut contents = Contents::default();
@@ -94,7 +97,7 @@ impl Store {
             }
         }
         let mut loaded = Vec::new();
-        for plan in plans(&contents)? {
+        for plan in plans(&contents, platform)? {
             loaded.push(self.load_one(&mut contents, plan, progress)?);
         }
         Ok(loaded)
@@ -138,12 +141,14 @@ impl Store {
         Ok(())
     }
 
-    /// The layer whose plain or compressed digest a blob's name is, when the store has it.
+    /// The layer whose plain or compressed digest a blob's name is, when the store has it: `blobs/sha256/<digest>`, or
+    /// podman's and skopeo's `<digest>.tar`.
     fn known_layer(&self, path: &[u8]) -> Option<Digest> {
-        let digits = path.strip_prefix(b"blobs/sha256/")?;
-        let name: Digest = format!("sha256:{}", std::str::from_utf8(digits).ok()?)
-            .parse()
-            .ok()?;
+        let path = std::str::from_utf8(path).ok()?;
+        let digits = path
+            .strip_prefix("blobs/sha256/")
+            .or_else(|| path.strip_suffix(".tar"))?;
+        let name: Digest = format!("sha256:{digits}").parse().ok()?;
         let model = self.read();
         let mut layers = model.layers.values();
         let known =
@@ -184,6 +189,7 @@ impl Store {
             layers,
             parent: None,
             references: plan.references.clone(),
+            manifest: plan.manifest,
             ..NewImage::default()
         })?;
         for (reference, old) in &committed.renamed {
@@ -274,7 +280,7 @@ impl Contents {
         self.too_large.iter().any(|one| one == path)
     }
 
-    fn config(&self, plan: &Plan) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn config(&self, plan: &Plan) -> Result<Vec<u8>, ImageError> {
         let bytes = self.get(&plan.config)?;
         let have = digest(bytes);
         match plan.config_digest {

@@ -25,6 +25,8 @@ pub struct Plan {
     /// Paths of the layers, lowest first.
     pub layers: Vec<Vec<u8>>,
     pub references: Vec<Reference>,
+    /// The manifest as it came, and its media type.
+    pub manifest: Option<(Vec<u8>, String)>,
 }
 
 #[derive(Deserialize)]
@@ -37,33 +39,72 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
-/// The images of an archive.
-pub fn plans(contents: &Contents) -> Result<Vec<Plan>, ImageError> {
-    if contents.documents.contains_key(&b"manifest.json"[..]) {
-        return docker_plans(contents.get(b"manifest.json")?);
+/// The images of an archive, of several platforms the one that is wanted.
+pub fn plans(contents: &Contents, platform: Option<&Platform>) -> Result<Vec<Plan>, ImageError> {
+    let mut plans = if contents.documents.contains_key(&b"manifest.json"[..]) {
+        docker_plans(contents)?
+    } else {
+        check_layout(contents)?;
+        layout_plans(contents, platform)?
+    };
+    if let Some(platform) = platform {
+        let fits = |plan: &Plan| {
+            let own = contents
+                .config(plan)
+                .and_then(|config| own_platform(&config));
+            own.is_ok_and(|own| platform.fit(&own).is_some())
+        };
+        plans.retain(fits);
+        if plans.is_empty() {
+            return Err(not_provided(platform));
+        }
     }
+    Ok(plans)
+}
+
+fn not_provided(platform: &Platform) -> ImageError {
+    let text = format!("image archive does not provide the specified platform ({platform})");
+    ImageError::Archive(text)
+}
+
+/// What a configuration says it is for.
+fn own_platform(config: &[u8]) -> Result<Platform, ImageError> {
+    parse::<Platform>("image configuration", config)
+}
+
+/// Whether the archive is an OCI layout; if not, why it is nothing.
+fn check_layout(contents: &Contents) -> Result<(), ImageError> {
     match contents.get(b"index.json") {
-        Ok(_) => {}
-        Err(error) if contents.has_large(b"index.json") => return Err(error),
+        Ok(_) => Ok(()),
+        Err(error) if contents.has_large(b"index.json") => Err(error),
         Err(_) if contents.documents.contains_key(&b"repositories"[..]) => {
             let text = "image archives from before Docker 1.10 are not supported: save it again";
-            return Err(ImageError::Unsupported(text.to_owned()));
+            Err(ImageError::Unsupported(text.to_owned()))
         }
-        Err(_) => {
-            contents.get(b"manifest.json").map(drop).map_err(|error| {
-                if contents.has_large(b"manifest.json") {
-                    return error;
-                }
-                let text = "invalid archive: does not contain a manifest.json";
-                ImageError::Archive(text.to_owned())
-            })?;
-        }
+        Err(_) => contents.get(b"manifest.json").map(drop).map_err(|error| {
+            if contents.has_large(b"manifest.json") {
+                return error;
+            }
+            let text = "invalid archive: does not contain a manifest.json";
+            ImageError::Archive(text.to_owned())
+        }),
     }
+}
+
+fn layout_plans(contents: &Contents, platform: Option<&Platform>) -> Result<Vec<Plan>, ImageError> {
     let index = parse::<ManifestOrIndex>("index.json", contents.get(b"index.json")?)?;
+    let mut wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let descriptors = index.manifests.unwrap_or_default();
+    let fits = |wanted: &Platform| descriptors.iter().any(|one| rank(wanted, one).is_some());
+    if platform.is_none() && !fits(&wanted) {
+        // Nothing for this machine: what is there may still be kept and passed on.
+        let first = descriptors.iter().find_map(|one| one.platform.clone());
+        wanted = first.unwrap_or(wanted);
+    }
     let mut plans: Vec<Plan> = Vec::new();
-    for descriptor in index.manifests.unwrap_or_default() {
-        let references = names(&descriptor)?;
-        let Some(mut plan) = oci_plan(contents, &descriptor, 0)? else {
+    for descriptor in &descriptors {
+        let references = names(descriptor)?;
+        let Some(mut plan) = oci_plan(contents, descriptor, &wanted, 0)? else {
             continue;
         };
         let same = plans
@@ -79,13 +120,14 @@ pub fn plans(contents: &Contents) -> Result<Vec<Plan>, ImageError> {
     }
     if plans.is_empty() {
         let text = "invalid archive: no image for this platform in index.json";
-        return Err(ImageError::Archive(text.to_owned()));
+        let failure = || ImageError::Archive(text.to_owned());
+        return Err(platform.map_or_else(failure, not_provided));
     }
     Ok(plans)
 }
 
-fn docker_plans(bytes: &[u8]) -> Result<Vec<Plan>, ImageError> {
-    let images: Vec<DockerImage> = parse("manifest.json", bytes)?;
+fn docker_plans(contents: &Contents) -> Result<Vec<Plan>, ImageError> {
+    let images: Vec<DockerImage> = parse("manifest.json", contents.get(b"manifest.json")?)?;
     let plan = |image: DockerImage| {
         let config = clean(image.config.as_bytes())?;
         let layers = image.layers.unwrap_or_default();
@@ -94,27 +136,65 @@ fn docker_plans(bytes: &[u8]) -> Result<Vec<Plan>, ImageError> {
         for tag in image.repo_tags.unwrap_or_default() {
             references.push(tag.parse::<Reference>()?.with_default_tag());
         }
-        Ok(Plan {
+        let mut plan = Plan {
             config_digest: blob_digest(&config),
             config,
             layers: layers?,
             references,
-        })
+            manifest: None,
+        };
+        plan.manifest = manifest_of(contents, &plan);
+        Ok(plan)
     };
     images.into_iter().map(plan).collect()
+}
+
+/// The OCI manifest of an image in an archive that is a layout as well, when it names the same blobs.
+fn manifest_of(contents: &Contents, plan: &Plan) -> Option<(Vec<u8>, String)> {
+    let index = contents.get(b"index.json").ok()?;
+    let index = parse::<ManifestOrIndex>("index.json", index).ok()?;
+    let fits = |descriptor: Descriptor| {
+        let other = oci_manifest(contents, &descriptor).ok()??;
+        (other.config == plan.config && other.layers == plan.layers).then_some(other.manifest)?
+    };
+    index.manifests?.into_iter().find_map(fits)
 }
 
 /// The manifest behind a descriptor for this platform; none for attestations and other platforms.
 fn oci_plan(
     contents: &Contents,
     descriptor: &Descriptor,
+    wanted: &Platform,
     depth: usize,
 ) -> Result<Option<Plan>, ImageError> {
-    if !fits(descriptor) {
+    if rank(wanted, descriptor).is_none() {
         return Ok(None);
     }
-    let path = blob_path(&descriptor.digest);
-    let bytes = contents.get(&path)?;
+    let Some(mut manifests) = document(contents, descriptor)?.manifests else {
+        return oci_manifest(contents, descriptor);
+    };
+    if depth >= NESTING_MAX {
+        let text = "invalid archive: indexes are nested too deep";
+        return Err(ImageError::Archive(text.to_owned()));
+    }
+    // The best first; of equals the first.
+    manifests.sort_by_key(|one| rank(wanted, one).unwrap_or(u32::MAX));
+    for descriptor in manifests {
+        // An archive may lack the platforms it was not saved for.
+        let path = blob_path(&descriptor.digest);
+        if contents.get(&path).is_err() && !contents.has_large(&path) {
+            continue;
+        }
+        if let Some(plan) = oci_plan(contents, &descriptor, wanted, depth + 1)? {
+            return Ok(Some(plan));
+        }
+    }
+    Ok(None)
+}
+
+/// The document behind a descriptor, checked.
+fn document(contents: &Contents, descriptor: &Descriptor) -> Result<ManifestOrIndex, ImageError> {
+    let bytes = contents.get(&blob_path(&descriptor.digest))?;
     let have = crate::content::digest(bytes);
     if have != descriptor.digest || bytes.len() as u64 != descriptor.size {
         return Err(ImageError::Verification {
@@ -125,21 +205,13 @@ fn oci_plan(
     }
     let document = parse::<ManifestOrIndex>("manifest", bytes)?;
     check_kind(descriptor, &document)?;
-    if let Some(manifests) = document.manifests {
-        if depth >= NESTING_MAX {
-            let text = "invalid archive: indexes are nested too deep";
-            return Err(ImageError::Archive(text.to_owned()));
-        }
-        for descriptor in manifests {
-            // An archive may lack the platforms it was not saved for.
-            let missing = contents.get(&blob_path(&descriptor.digest)).is_err();
-            if missing && !contents.has_large(&blob_path(&descriptor.digest)) {
-                continue;
-            }
-            if let Some(plan) = oci_plan(contents, &descriptor, depth + 1)? {
-                return Ok(Some(plan));
-            }
-        }
+    Ok(document)
+}
+
+/// The image of a manifest; none for signatures and attestations, which are manifests too.
+fn oci_manifest(contents: &Contents, descriptor: &Descriptor) -> Result<Option<Plan>, ImageError> {
+    let document = document(contents, descriptor)?;
+    if document.manifests.is_some() {
         return Ok(None);
     }
     let (Some(config), Some(layers)) = (document.config, document.layers) else {
@@ -148,9 +220,11 @@ fn oci_plan(
     };
     let is_layer = |layer: &Descriptor| layer.media_type.contains("tar");
     if !layers.iter().all(is_layer) {
-        // Signatures and attestations are manifests too.
         return Ok(None);
     }
+    let bytes = contents.get(&blob_path(&descriptor.digest))?.to_vec();
+    let media_type = document.media_type.filter(|text| !text.is_empty());
+    let media_type = media_type.unwrap_or_else(|| descriptor.media_type.clone());
     Ok(Some(Plan {
         config: blob_path(&config.digest),
         config_digest: Some(config.digest),
@@ -159,6 +233,7 @@ fn oci_plan(
             .map(|layer| blob_path(&layer.digest))
             .collect(),
         references: Vec::new(),
+        manifest: Some((bytes, media_type)),
     }))
 }
 
@@ -181,11 +256,12 @@ fn check_kind(descriptor: &Descriptor, document: &ManifestOrIndex) -> Result<(),
     Ok(())
 }
 
-fn fits(descriptor: &Descriptor) -> bool {
-    let Some(platform) = &descriptor.platform else {
-        return true;
-    };
-    Platform::host().fit(platform).is_some()
+/// How well an image serves where `wanted` is; smaller is better, none is not at all. One that does not say is taken as last.
+fn rank(wanted: &Platform, descriptor: &Descriptor) -> Option<u32> {
+    match &descriptor.platform {
+        None => Some(u32::MAX - 1),
+        Some(platform) => wanted.fit(platform),
+    }
 }
 
 fn names(descriptor: &Descriptor) -> Result<Vec<Reference>, ImageError> {

@@ -10,6 +10,7 @@ use cais_types::{Digest, Reference};
 use serde_json::{Value, json};
 
 use super::manifest::{NAME, REF_NAME};
+use crate::config::ManifestOrIndex;
 use crate::error::ImageError;
 use crate::model::Image;
 use crate::store::Store;
@@ -41,8 +42,8 @@ impl Store {
         let mut manifests = Vec::new();
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for one in &wanted {
-            let manifest = self.describe(one, &mut blobs)?;
-            index.extend(descriptors(one, &manifest, &mut blobs));
+            let (manifest, bytes) = self.describe(one, &mut blobs)?;
+            index.extend(descriptors(one, &manifest, bytes, &mut blobs));
             manifests.push(docker_manifest(one, &manifest));
             for reference in &one.references {
                 if let (Some(tag), Some(top)) = (reference.tag(), one.image.diffs.last()) {
@@ -113,12 +114,12 @@ impl Store {
         Ok(wanted)
     }
 
-    /// Collects the blobs of an image and answers its manifest.
+    /// Collects the blobs of an image and answers its manifest: the one it came with where that names plain layers.
     fn describe(
         &self,
         wanted: &Wanted,
         blobs: &mut BTreeMap<Digest, Blob>,
-    ) -> Result<Value, ImageError> {
+    ) -> Result<(Value, Vec<u8>), ImageError> {
         let image = &wanted.image;
         let config = self.content.get(&image.id)?;
         let mut layers = Vec::new();
@@ -139,7 +140,25 @@ impl Store {
             "layers": layers,
         });
         blobs.insert(image.id, Blob::Document(config));
-        Ok(manifest)
+        if let Some(kept) = self.kept_manifest(image) {
+            return Ok(kept);
+        }
+        let bytes = manifest.to_string().into_bytes();
+        Ok((manifest, bytes))
+    }
+
+    fn kept_manifest(&self, image: &Image) -> Option<(Value, Vec<u8>)> {
+        let bytes = self.content.get(&image.manifest.as_ref()?.digest).ok()?;
+        let manifest: ManifestOrIndex = serde_json::from_slice(&bytes).ok()?;
+        let layers = manifest.layers?;
+        let plain = layers
+            .iter()
+            .map(|layer| layer.digest)
+            .eq(image.diffs.iter().copied());
+        if !plain || manifest.config?.digest != image.id {
+            return None;
+        }
+        Some((serde_json::from_slice(&bytes).ok()?, bytes))
     }
 
     fn blobs(
@@ -167,13 +186,14 @@ impl Store {
 fn descriptors(
     wanted: &Wanted,
     manifest: &Value,
+    bytes: Vec<u8>,
     blobs: &mut BTreeMap<Digest, Blob>,
 ) -> Vec<Value> {
-    let bytes = manifest.to_string().into_bytes();
     let digest = crate::content::digest(&bytes);
-    let plain = json!({
-        "mediaType": media_type::MANIFEST, "digest": digest, "size": bytes.len(),
-    });
+    let kind = manifest["mediaType"]
+        .as_str()
+        .unwrap_or(media_type::MANIFEST);
+    let plain = json!({"mediaType": kind, "digest": digest, "size": bytes.len()});
     blobs.insert(digest, Blob::Document(bytes));
     if wanted.references.is_empty() {
         return vec![plain];

@@ -276,8 +276,8 @@ pub struct ImageRemoveQuery {
     pub force: bool,
     /// Keep parents that have no name.
     pub no_prune: bool,
-    /// JSON of OCI platforms, when only some are to go.
-    pub platforms: Vec<String>,
+    /// Only these, when any are given.
+    pub platforms: Vec<Platform>,
 }
 
 /// `POST /images/create?fromSrc=`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cais_types::api::query::ImportQuery;
+use cais_types::oci::Platform;
 use cais_types::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 
@@ -18,22 +19,25 @@ impl Images {
     ///
     /// # Errors
     /// None before the stream; a failed load is its last item.
-    pub fn load(&self, archive: Answers<Bytes>, quiet: bool) -> Answers<Bytes> {
+    pub fn load(
+        &self,
+        archive: Answers<Bytes>,
+        quiet: bool,
+        platform: Option<Platform>,
+    ) -> Answers<Bytes> {
         let (catalog, house) = (Arc::clone(&self.catalog), Arc::clone(&self.house));
         let mut archive = UploadReader::new(archive);
         answer(move |out| {
-            let loaded = catalog.load(&mut archive, &mut |event| {
+            let loaded = catalog.load(&mut archive, platform.as_ref(), &mut |event| {
                 // A client that has gone does not stop the load: it will find the image there.
                 if let Some(line) = load_line(&event, quiet) {
                     let _ = out.item(line);
                 }
             })?;
-            for (id, names) in loaded {
-                let name = names.first().cloned().unwrap_or_else(|| id.to_string());
-                let attributes = BTreeMap::from([("name".to_owned(), name)]);
-                house
-                    .events
-                    .publish("image", "load", &id.to_string(), attributes);
+            for id in loaded {
+                let id = id.to_string();
+                let attributes = BTreeMap::from([("name".to_owned(), id.clone())]);
+                house.events.publish("image", "load", &id, attributes);
             }
             Ok(())
         })
@@ -43,13 +47,17 @@ impl Images {
     ///
     /// # Errors
     /// Not found.
-    pub async fn save(&self, names: Vec<String>) -> Result<Answers<Bytes>> {
+    pub async fn save(
+        &self,
+        names: Vec<String>,
+        platform: Option<Platform>,
+    ) -> Result<Answers<Bytes>> {
         let checked = names.clone();
         let ids = self
             .with_catalog(move |catalog| {
                 checked
                     .iter()
-                    .map(|name| Ok(catalog.inspect(name)?.id))
+                    .map(|name| Ok(catalog.inspect(name, platform.as_ref())?.id))
                     .collect::<Result<Vec<_>>>()
             })
             .await?;

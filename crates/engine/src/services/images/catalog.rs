@@ -8,6 +8,7 @@ use cais_types::api::query::ImportQuery;
 use cais_types::api::{
     CheckFinding, CheckSummary, HistoryItem, ImageConfig, ImageInspect, ImageSummary,
 };
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Result};
 
 /// A container that uses an image.
@@ -61,7 +62,8 @@ pub type Seed = Box<dyn FnOnce(CommitOrder) -> Result<Digest> + Send>;
 pub trait ImageCatalog: Send + Sync {
     /// Newest first, `Containers` -1 and shared sizes computed. Without `all` only images with a name or without a child.
     fn list(&self, all: bool) -> Result<Vec<ImageSummary>>;
-    fn inspect(&self, name: &str) -> Result<ImageInspect>;
+    /// Refuses an image that is for another platform than the one asked for.
+    fn inspect(&self, name: &str, platform: Option<&Platform>) -> Result<ImageInspect>;
     fn history(&self, name: &str) -> Result<Vec<HistoryItem>>;
     /// Gives an image a name, `repo:tag`.
     fn tag(&self, name: &str, target: &str) -> Result<Digest>;
@@ -79,12 +81,13 @@ pub trait ImageCatalog: Send + Sync {
         users: &[ImageUser],
         accepts: &dyn Fn(&str, &BTreeMap<String, String>) -> bool,
     ) -> Result<(Vec<RemovedImage>, u64)>;
-    /// Ids and names of the images in an archive.
+    /// The ids of the images in an archive; of an image for several platforms the one asked for is taken.
     fn load(
         &self,
         archive: &mut (dyn Read + Send),
+        platform: Option<&Platform>,
         progress: &mut (dyn FnMut(LoadEvent) + Send),
-    ) -> Result<Vec<(Digest, Vec<String>)>>;
+    ) -> Result<Vec<Digest>>;
     fn save(&self, names: &[String], out: &mut dyn Write) -> Result<()>;
     fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest>;
     /// Checks the name of a new image: `repo`, `repo:tag`; answers it with its tag.

@@ -67,7 +67,9 @@ impl ImageFilter {
         };
         let created = |name: &str| match filters.get(name).first() {
             None => Ok(None),
-            Some(image) => catalog.inspect(image).map(|image| seconds(&image.created)),
+            Some(image) => catalog
+                .inspect(image, None)
+                .map(|image| seconds(&image.created)),
         };
         let mut before = created("before")?;
         if let Some(until) = filters.get("until").first() {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use cais_types::api::query::{Filters, ImageRemoveQuery};
 use cais_types::api::{HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse};
-use cais_types::{Digest, Error, Result};
+use cais_types::oci::Platform;
+use cais_types::{Digest, Result};
 
 use super::filter::PruneFilter;
 use crate::house::{House, blocking};
@@ -72,9 +73,9 @@ impl Images {
     ///
     /// # Errors
     /// Not found.
-    pub async fn inspect(&self, name: &str) -> Result<ImageInspect> {
+    pub async fn inspect(&self, name: &str, platform: Option<Platform>) -> Result<ImageInspect> {
         let name = name.to_owned();
-        self.with_catalog(move |catalog| catalog.inspect(&name))
+        self.with_catalog(move |catalog| catalog.inspect(&name, platform.as_ref()))
             .await
     }
 
@@ -82,10 +83,19 @@ impl Images {
     ///
     /// # Errors
     /// Not found.
-    pub async fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
+    pub async fn history(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<Vec<HistoryItem>> {
         let name = name.to_owned();
-        self.with_catalog(move |catalog| catalog.history(&name))
-            .await
+        self.with_catalog(move |catalog| {
+            if platform.is_some() {
+                catalog.inspect(&name, platform.as_ref())?;
+            }
+            catalog.history(&name)
+        })
+        .await
     }
 
     /// `POST /images/{name}/tag`.
@@ -115,14 +125,23 @@ impl Images {
         name: &str,
         query: ImageRemoveQuery,
     ) -> Result<Vec<ImageDeleteItem>> {
-        if !query.platforms.is_empty() {
-            return Err(Error::unsupported(
-                "removing a single platform of an image is not built yet",
-            ));
-        }
         let (users, name) = (self.users(), name.to_owned());
         let removed = self
             .with_catalog(move |catalog| {
+                // An image here is for one platform: it is the one that is meant, or not there.
+                let mut missing = None;
+                for platform in &query.platforms {
+                    match catalog.inspect(&name, Some(platform)) {
+                        Ok(_) => {
+                            missing = None;
+                            break;
+                        }
+                        Err(error) => missing = Some(error),
+                    }
+                }
+                if let Some(error) = missing {
+                    return Err(error);
+                }
                 catalog.remove(&name, query.force, !query.no_prune, &users)
             })
             .await?;

@@ -116,7 +116,7 @@ impl Registries {
 
     async fn check_platform(&self, name: &Reference, platform: &Platform) -> Result<()> {
         let name = name.clone().with_default_tag().familiar();
-        let image = self.images.inspect(&name).await?;
+        let image = self.images.inspect(&name, None).await?;
         let own = Platform {
             os: image.os,
             architecture: image.architecture,
@@ -154,7 +154,7 @@ impl Registries {
 }
 
 async fn labels(images: &Images, id: &Digest) -> BTreeMap<String, String> {
-    let image = images.inspect(&id.to_string()).await;
+    let image = images.inspect(&id.to_string(), None).await;
     image
         .ok()
         .and_then(|image| image.config.labels)
