@@ -1,6 +1,7 @@
 //! The one binary: its name or its first word chooses the face.
 
 mod daemon;
+mod registry;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -12,6 +13,7 @@ use std::process::{Command, ExitCode};
 enum Face {
     CommandLine,
     Daemon,
+    Registry,
     Monitor,
     Runtime,
     Init,
@@ -20,12 +22,13 @@ enum Face {
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let (face, args) = choose(args);
-    if matches!(face, Face::CommandLine | Face::Daemon) {
+    if matches!(face, Face::CommandLine | Face::Daemon | Face::Registry) {
         cais_sys::nss::use_files_only();
     }
     let code = match face {
         Face::CommandLine => cais_cli::main_with_daemon(args, own_daemon),
         Face::Daemon => daemon::main(args),
+        Face::Registry => registry::main(args),
         Face::Monitor => cais_monitor::main(),
         Face::Runtime => cais_runtime::face::main(args),
         Face::Init => cais_runtime::reaper::main(args),
@@ -55,6 +58,7 @@ fn choose(mut args: Vec<OsString>) -> (Face, Vec<OsString>) {
         Some("cais-monitor") => Face::Monitor,
         _ => match args.get(1).and_then(|word| word.to_str()) {
             Some("daemon") => take_first_word(&mut args, Face::Daemon),
+            Some("registry") => take_first_word(&mut args, Face::Registry),
             Some("runtime") => take_first_word(&mut args, Face::Runtime),
             Some("monitor") => take_first_word(&mut args, Face::Monitor),
             _ => Face::CommandLine,

@@ -2,3 +2,4 @@
 //! pull or a push needs of the store are the traits in [`client::store`].
 
 pub mod client;
+pub mod server;
