@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::command::{Command, Group};
-use crate::commands::{COMMON, GROUPS, TOP};
+use crate::commands::{COMMON, FACES, GROUPS, TOP};
 use crate::flags::{Flag, FlagTables, flag, switch, usages, usages_of};
 
 /// Flags before the verb.
@@ -54,6 +54,7 @@ pub fn top(program: &str) -> String {
         .iter()
         .filter(|group| group.listed)
         .map(|group| (group.name, group.about))
+        .chain(FACES.iter().copied())
         .collect();
     groups.sort_unstable();
     section(&mut text, "Management Commands", &groups);

@@ -2,6 +2,7 @@
 //! firewall table and cgroup, so that tests run side by side and leave nothing behind.
 
 mod daemon;
+pub mod http;
 mod image;
 mod subnet;
 

@@ -29,6 +29,12 @@ pub const GROUPS: &[Group] = &[
     group("volume", "Manage volumes", volume::COMMANDS),
 ];
 
+/// First words that choose another face of the program before this command line is asked; they stand in its help.
+pub const FACES: &[(&str, &str)] = &[
+    ("daemon", "Run the daemon"),
+    ("registry", "Serve and manage a registry"),
+];
+
 const fn group(
     name: &'static str,
     about: &'static str,

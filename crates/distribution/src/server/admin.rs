@@ -69,12 +69,13 @@ pub fn ask(root: &Path, request: &Request) -> Result<Answer> {
             root.display()
         )));
     }
-    let answer = match Store::open(root)? {
-        Some(store) => {
-            store.drop_orphans().map_err(|error| failed(&error))?;
-            answer(&store, request, |policy| collect(&store, policy, true))
-        }
-        None => control::ask(root, request)?,
+    let answer = if control::is_served(root) {
+        control::ask(root, request)?
+    } else if let Some(store) = Store::open(root)? {
+        store.drop_orphans().map_err(|error| failed(&error))?;
+        answer(&store, request, |policy| collect(&store, policy, true))
+    } else {
+        control::ask(root, request)?
     };
     match answer {
         Answer::Failed(text) => Err(Error::not_found(text)),

@@ -73,6 +73,11 @@ async fn answer(mut stream: UnixStream, registry: Arc<Registry>) -> std::io::Res
     stream.shutdown().await
 }
 
+/// Whether a server answers in a folder.
+pub fn is_served(root: &Path) -> bool {
+    cais_sys::socket::connect(&root.join(SOCKET)).is_ok()
+}
+
 /// Asks the server of a folder. Blocking.
 ///
 /// # Errors

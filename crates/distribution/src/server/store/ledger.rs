@@ -44,9 +44,12 @@ impl Write {
     }
 }
 
+/// What became of a change.
+pub type Answer = Result<Outcome, RegistryError>;
+
 struct Request {
     change: Change,
-    answer: oneshot::Sender<Result<Outcome, RegistryError>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// The queue and its thread.
@@ -77,10 +80,7 @@ impl Ledger {
     }
 
     /// Queues a change; the answer comes when it is durable.
-    pub fn submit(
-        &self,
-        change: Change,
-    ) -> Result<oneshot::Receiver<Result<Outcome, RegistryError>>, RegistryError> {
+    pub fn submit(&self, change: Change) -> Result<oneshot::Receiver<Answer>, RegistryError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(ended)?;
         queue
@@ -123,10 +123,7 @@ struct Batch {
     freed: Vec<Digest>,
     durable: bool,
     gives_back: bool,
-    answers: Vec<(
-        oneshot::Sender<Result<Outcome, RegistryError>>,
-        Result<Outcome, RegistryError>,
-    )>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl Writer {
@@ -191,7 +188,7 @@ impl Writer {
         Ok(())
     }
 
-    fn apply(&mut self, change: Change, batch: &mut Batch) -> Result<Outcome, RegistryError> {
+    fn apply(&mut self, change: Change, batch: &mut Batch) -> Answer {
         let mut plan = Plan::default();
         // Nobody else writes: what is checked here still holds when it is applied.
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);

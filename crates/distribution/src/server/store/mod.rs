@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use cais_state::Db;
 use cais_types::{Digest, Error};
@@ -31,6 +31,24 @@ use uploads::Sessions;
 
 /// Orphans that are dropped with one change.
 const ORPHANS: usize = 64;
+
+/// How long the lock of a server that has just ended may seem to be held: a process that it was starting still has it.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether the lock is ours now.
+fn take(lock: &File) -> io::Result<bool> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
 
 /// An open registry folder; one process at a time.
 pub struct Store {
@@ -59,10 +77,8 @@ impl Store {
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
         let lock = options.open(root.join("lock")).map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(errno) => return Err(failed(errno.into())),
+        if !take(&lock).map_err(failed)? {
+            return Ok(None);
         }
         let files = Files::open(root).map_err(failed)?;
         let db = Arc::new(Db::open(&root.join("registry.db"))?);
