@@ -1,14 +1,19 @@
 //! What every verb gets: the program's name, the global flags, the user's configuration, the client and the printer.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use cais_client::{Client, ClientOptions, ConfigFile, Endpoint, EndpointChoice};
+use cais_client::credentials::{AuthEntry, Keychain, registry_key};
+use cais_client::{Client, ClientOptions, ConfigFile, Endpoint, EndpointChoice, config_file};
 
 use crate::autostart::{Autostart, SpawnCommand};
 use crate::error::{CliError, Result};
 use crate::flags::Parsed;
 use crate::printer::Printer;
+
+/// A `config.json` whose credentials go before all others.
+pub const AUTH_VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 /// One run of the command line.
 pub struct App {
@@ -19,6 +24,9 @@ pub struct App {
     globals: Parsed,
     spawn: Option<SpawnCommand>,
     config: OnceCell<ConfigFile>,
+    config_dir: PathBuf,
+    search_path: OsString,
+    preset: String,
     endpoint: OnceCell<Endpoint>,
     client: OnceCell<Client>,
 }
@@ -29,6 +37,9 @@ impl App {
         Self {
             program,
             printer: Printer,
+            config_dir: config_dir(&globals),
+            search_path: std::env::var_os("PATH").unwrap_or_default(),
+            preset: env(AUTH_VARIABLE).unwrap_or_default(),
             globals,
             spawn,
             config: OnceCell::new(),
@@ -38,24 +49,41 @@ impl App {
     }
 
     /// The directory of the user's configuration.
-    pub fn config_dir(&self) -> PathBuf {
-        if let Some(directory) = self.globals.value("config") {
-            return directory.into();
-        }
-        if let Some(directory) = env("DOCKER_CONFIG") {
-            return directory.into();
-        }
-        PathBuf::from(env("HOME").unwrap_or_default()).join(".docker")
+    pub fn config_dir(&self) -> &Path {
+        &self.config_dir
     }
 
     /// The user's `config.json`; an unreadable one is told once and counts as empty, as in Docker.
     pub fn config(&self) -> &ConfigFile {
         self.config.get_or_init(|| {
-            ConfigFile::load(&self.config_dir()).unwrap_or_else(|error| {
+            let config = ConfigFile::load(&self.config_dir).unwrap_or_else(|error| {
                 self.printer.err_line(&format!("WARNING: Error {error}"));
                 ConfigFile::default()
-            })
+            });
+            let bad = |(server, entry): (&String, &AuthEntry)| entry.credentials(server).err();
+            if let Some(cause) = config.auths.iter().find_map(bad) {
+                self.printer.err_line(&format!(
+                    "WARNING: Error parsing config file ({}): {cause}",
+                    config_file::path(&self.config_dir).display()
+                ));
+            }
+            config
         })
+    }
+
+    /// The user's credentials for registries.
+    pub fn keychain(&self) -> Keychain<'_> {
+        Keychain {
+            config: self.config(),
+            directory: &self.config_dir,
+            search_path: &self.search_path,
+            preset: &self.preset,
+        }
+    }
+
+    /// The `X-Registry-Auth` header for images of a registry, such as `docker.io`.
+    pub fn registry_auth(&self, domain: &str) -> String {
+        self.keychain().resolve(registry_key(domain)).header()
     }
 
     /// The daemon that was chosen.
@@ -66,7 +94,6 @@ impl App {
         if let Some(endpoint) = self.endpoint.get() {
             return Ok(endpoint);
         }
-        let directory = self.config_dir();
         let hosts = self.globals.list("host");
         let choice = EndpointChoice {
             hosts: &hosts,
@@ -74,7 +101,7 @@ impl App {
             env_host: env("DOCKER_HOST").as_deref(),
             env_context: env("DOCKER_CONTEXT").as_deref(),
             current_context: &self.config().current_context,
-            config_dir: &directory,
+            config_dir: &self.config_dir,
         }
         .resolve()
         .map_err(|error| CliError::new(format!("Failed to initialize: {error}")))?;
@@ -153,6 +180,16 @@ impl App {
             .map(|endpoint| endpoint.host.to_string())
             .unwrap_or_default()
     }
+}
+
+fn config_dir(globals: &Parsed) -> PathBuf {
+    if let Some(directory) = globals.value("config") {
+        return directory.into();
+    }
+    if let Some(directory) = env("DOCKER_CONFIG") {
+        return directory.into();
+    }
+    PathBuf::from(env("HOME").unwrap_or_default()).join(".docker")
 }
 
 /// A variable of the environment that is set and not empty.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cais_client::config_file;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -192,29 +193,13 @@ pub fn check_name(name: &str) -> Result<()> {
 /// # Errors
 /// The file cannot be read or written.
 pub fn set_current(app: &App, name: &str) -> Result<()> {
-    let directory = app.config_dir();
-    let path = directory.join("config.json");
-    let mut document: Value = match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map_err(|error| CliError::new(format!("{}: {error}", path.display())))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => json!({"auths": {}}),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(fields) = document.as_object_mut() else {
-        return Err(CliError::new(format!("{}: not an object", path.display())));
-    };
-    if name == DEFAULT {
-        fields.shift_remove("currentContext");
-    } else {
-        fields.insert("currentContext".into(), name.into());
-    }
-    fs::create_dir_all(&directory)?;
-    let mut text = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    serde::Serialize::serialize(&document, &mut serializer)
-        .map_err(|error| CliError::new(error.to_string()))?;
-    write_whole(&path, &String::from_utf8_lossy(&text))?;
+    config_file::edit(app.config_dir(), |fields| {
+        if name == DEFAULT {
+            fields.shift_remove("currentContext");
+        } else {
+            fields.insert("currentContext".into(), name.into());
+        }
+    })?;
     Ok(())
 }
 

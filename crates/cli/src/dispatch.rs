@@ -83,12 +83,41 @@ fn execute(app: App, command: &Command, call: Invocation) -> i32 {
         Ok(runtime) => runtime,
         Err(error) => return report(&error.into()),
     };
-    let code = match runtime.block_on((command.run)(&app, call)) {
+    let running = async {
+        check_versions(&app, command, &call).await?;
+        (command.run)(&app, call).await
+    };
+    let code = match runtime.block_on(running) {
         Ok(code) => code,
         Err(error) => report(&error),
     };
     runtime.shutdown_background();
     code
+}
+
+/// Refuses flags that the daemon is too old for. Only calls that have such flags ask for its version.
+async fn check_versions(app: &App, command: &Command, call: &Invocation) -> Result<(), CliError> {
+    if flags::needing_versions(command.flags, &call.args)
+        .next()
+        .is_none()
+    {
+        return Ok(());
+    }
+    let client = app.client()?;
+    client.negotiate().await?;
+    let version = client.api_version();
+    let refusals: Vec<String> = flags::too_new(command.flags, &call.args, client.api_minor())
+        .iter()
+        .map(|(flag, since)| {
+            format!(
+                "\"--{flag}\" requires API version 1.{since}, but the Docker daemon API version is {version}"
+            )
+        })
+        .collect();
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::new(refusals.join("\n")))
 }
 
 fn find(program: &str, globals: &Parsed) -> Result<Target, CliError> {

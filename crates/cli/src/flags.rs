@@ -24,6 +24,8 @@ pub struct Flag {
     pub default: &'static str,
     /// Left out of help.
     pub hidden: bool,
+    /// The minor API version a daemon needs for it, 0 for any.
+    pub since: u16,
     check: Option<Check>,
     stores: Option<&'static str>,
 }
@@ -42,6 +44,7 @@ pub const fn flag(long: &'static str, kind: &'static str, help: &'static str) ->
         help,
         default: "",
         hidden: false,
+        since: 0,
         check: None,
         stores: None,
     }
@@ -63,6 +66,12 @@ impl Flag {
     /// Leaves the flag out of help.
     pub const fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    /// Needs a daemon of this minor API version.
+    pub const fn since(mut self, minor: u16) -> Self {
+        self.since = minor;
         self
     }
 
@@ -238,6 +247,25 @@ impl Parsed {
         let found = self.values.iter().filter(|(name, _)| *name == long);
         found.map(|(_, value)| value.clone()).collect()
     }
+}
+
+/// The given flags that need a newer daemon than API version `1.minor`, and the minor version each needs.
+pub fn too_new(tables: FlagTables, parsed: &Parsed, minor: u16) -> Vec<(&'static str, u16)> {
+    needing_versions(tables, parsed)
+        .filter(|flag| flag.since > minor)
+        .map(|flag| (flag.long, flag.since))
+        .collect()
+}
+
+/// The given flags that not every daemon knows.
+pub fn needing_versions<'a>(
+    tables: FlagTables,
+    parsed: &'a Parsed,
+) -> impl Iterator<Item = &'static Flag> + 'a {
+    tables
+        .iter()
+        .flat_map(|table| table.iter())
+        .filter(|flag| flag.since > 0 && parsed.changed(flag.long))
 }
 
 /// A verb's flags, in groups that verbs share.

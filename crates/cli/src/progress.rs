@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cais_client::JsonLines;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cell::size4;
 use crate::error::{CliError, Result};
@@ -25,8 +26,37 @@ pub struct Message {
     pub detail: Option<Detail>,
     /// What it is about, such as a layer.
     pub id: String,
-    /// Why it failed.
+    /// Where it comes from.
+    pub from: String,
+    /// When it was, in Unix seconds; 0 when that is not told.
+    pub time: i64,
+    /// The same in nanoseconds.
+    #[serde(rename = "timeNano")]
+    pub time_nano: i64,
+    /// Why it failed, as old daemons tell it.
     pub error: String,
+    /// Why it failed.
+    #[serde(rename = "errorDetail")]
+    pub error_detail: Option<Failure>,
+    /// What is no text for people.
+    pub aux: Option<Value>,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Failure {
+    /// In the daemon's words.
+    pub message: String,
+}
+
+impl Message {
+    fn failure(&self) -> Option<&str> {
+        match &self.error_detail {
+            Some(detail) if !detail.message.is_empty() => Some(&detail.message),
+            _ => Some(self.error.as_str()).filter(|text| !text.is_empty()),
+        }
+    }
 }
 
 /// How far something got.
@@ -42,6 +72,8 @@ pub struct Detail {
     /// Whether the numbers are left out.
     #[serde(rename = "hidecounts")]
     pub hide_counts: bool,
+    /// When it began, in Unix seconds; 0 when that is not told.
+    pub start: i64,
 }
 
 impl Detail {
@@ -74,12 +106,30 @@ impl Detail {
             (_, false) if current > total => format!("{current} {}", self.units),
             (_, false) => format!("{current}/{total} {}", self.units),
         };
-        bar + &numbers
+        bar + &numbers + &self.time_left(half, width).unwrap_or_default()
+    }
+
+    /// How long it will go on at the speed it had so far.
+    fn time_left(&self, half: usize, width: u16) -> Option<String> {
+        if self.start <= 0 || self.current <= 0 || half >= 50 || width <= 50 {
+            return None;
+        }
+        let so_far = jiff::Timestamp::now().as_second() - self.start;
+        let left = so_far.checked_mul(self.total - self.current)? / self.current;
+        let (hours, minutes, seconds) = (left / 3600, left / 60 % 60, left % 60);
+        Some(match (hours, minutes) {
+            (0, 0) => format!(" {seconds}s"),
+            (0, _) => format!(" {minutes}m{seconds}s"),
+            _ => format!(" {hours}h{minutes}m{seconds}s"),
+        })
     }
 }
 
 /// Bars need lines wider than this.
 const WIDE: u16 = 110;
+
+/// What Docker takes for the width of what is no terminal.
+const UNKNOWN_WIDTH: u16 = 200;
 
 /// Where progress goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,24 +146,36 @@ pub enum Target {
 ///
 /// # Errors
 /// A message with an error, or a broken stream.
-pub async fn show(mut messages: JsonLines, target: Target, printer: Printer) -> Result<()> {
+pub async fn show(messages: JsonLines, target: Target, printer: Printer) -> Result<()> {
+    show_with(messages, target, printer, |_| {}).await
+}
+
+/// [`show`] that hands out what is no text for people.
+///
+/// # Errors
+/// As [`show`].
+pub async fn show_with(
+    mut messages: JsonLines,
+    target: Target,
+    printer: Printer,
+    mut aux: impl FnMut(&Value),
+) -> Result<()> {
     let in_place = match target {
         Target::Stdout => terminal::is_terminal(&std::io::stdout()),
         Target::Stderr => terminal::is_terminal(&std::io::stderr()),
         Target::Quiet => false,
     };
-    let width = match target {
-        Target::Stderr => terminal::size(&std::io::stderr()),
-        _ => terminal::size(&std::io::stdout()),
-    };
-    let width = width.map_or(0, |(_, columns)| columns);
     let mut rows = BTreeMap::new();
     while let Some(message) = messages.next::<Message>().await? {
-        if !message.error.is_empty() {
-            return Err(CliError::new(message.error));
+        if let Some(value) = &message.aux {
+            aux(value);
+            continue;
+        }
+        if let Some(failure) = message.failure() {
+            return Err(CliError::new(failure));
         }
         let text = if in_place {
-            placed(&message, &mut rows, width)
+            placed(&message, &mut rows, width(target))
         } else {
             plain(&message)
         };
@@ -126,43 +188,78 @@ pub async fn show(mut messages: JsonLines, target: Target, printer: Printer) -> 
     Ok(())
 }
 
+/// Width of the terminal now: it may have changed since the last message.
+fn width(target: Target) -> u16 {
+    let size = match target {
+        Target::Stderr => terminal::size(&std::io::stderr()),
+        _ => terminal::size(&std::io::stdout()),
+    };
+    size.map_or(UNKNOWN_WIDTH, |(_, columns)| columns)
+}
+
 /// The line of a message where lines cannot be changed later: bars are left out.
 fn plain(message: &Message) -> String {
     let moves = message
         .detail
         .as_ref()
-        .is_some_and(|detail| !detail.bar(0).is_empty());
+        .is_some_and(|detail| !detail.bar(UNKNOWN_WIDTH).is_empty());
     if moves {
         return String::new();
     }
-    let id = prefix(message);
-    if !message.progress.is_empty() {
-        format!("{id}{} {}", message.status, message.progress)
-    } else if !message.stream.is_empty() {
-        format!("{id}{}", message.stream)
-    } else {
-        format!("{id}{}\n", message.status)
-    }
+    prefix(message) + &told(message)
 }
 
+/// Time, id and origin of a message, as far as they are told.
 fn prefix(message: &Message) -> String {
-    if message.id.is_empty() {
-        String::new()
+    let time = match (message.time_nano, message.time) {
+        (0, 0) => None,
+        (0, seconds) => jiff::Timestamp::from_second(seconds).ok(),
+        (nanos, _) => jiff::Timestamp::from_nanosecond(nanos.into()).ok(),
+    };
+    let mut text = String::new();
+    if let Some(time) = time {
+        let zoned = time.to_zoned(jiff::tz::TimeZone::system());
+        let zone = match zoned.offset().is_zero() {
+            true => "Z".to_owned(),
+            false => zoned.strftime("%:z").to_string(),
+        };
+        text.push_str(&format!(
+            "{}{zone} ",
+            zoned.strftime("%Y-%m-%dT%H:%M:%S.%9f")
+        ));
+    }
+    if !message.id.is_empty() {
+        text.push_str(&format!("{}: ", message.id));
+    }
+    if !message.from.is_empty() {
+        text.push_str(&format!("(from {}) ", message.from));
+    }
+    text
+}
+
+fn told(message: &Message) -> String {
+    if !message.progress.is_empty() {
+        format!("{} {}", message.status, message.progress)
+    } else if !message.stream.is_empty() {
+        message.stream.clone()
     } else {
-        format!("{}: ", message.id)
+        format!("{}\n", message.status)
     }
 }
 
 /// The line of a message on a terminal: each id that makes progress has a row of its own, until something else is told.
 fn placed(message: &Message, rows: &mut BTreeMap<String, usize>, width: u16) -> String {
     let line = match &message.detail {
-        Some(detail) if message.stream.is_empty() => format!(
-            "\x1b[2K\r{}{} {}\r",
-            prefix(message),
-            message.status,
-            detail.bar(width)
-        ),
-        _ => plain(message),
+        Some(detail) => {
+            // A stream is not cleared away.
+            let (clear, back) = match message.stream.is_empty() {
+                true => ("\x1b[2K\r", "\r"),
+                false => ("", ""),
+            };
+            let bar = detail.bar(width);
+            format!("{clear}{}{} {bar}{back}", prefix(message), message.status)
+        }
+        None => plain(message),
     };
     if message.id.is_empty() || (message.detail.is_none() && message.progress.is_empty()) {
         rows.clear();

@@ -127,7 +127,9 @@ pub async fn beside<T>(
     side: impl Future<Output = i32>,
 ) -> Result<T> {
     tokio::select! {
-        result = main => result,
+        // What catches signals begins before what may be interrupted.
+        biased;
         code = side => Err(CliError::silent(code)),
+        result = main => result,
     }
 }

@@ -39,6 +39,30 @@ impl Drop for RawMode {
     }
 }
 
+/// Standard input without echo; dropping it puts the old mode back.
+pub struct HiddenInput {
+    before: Termios,
+}
+
+impl HiddenInput {
+    /// Switches echo off; `None` when standard input is no terminal.
+    pub fn begin() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let before = termios::tcgetattr(&stdin).ok()?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &hidden).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        // Nothing can be done for a terminal that is gone.
+        let _gone = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
 /// The bytes of a key sequence such as `ctrl-p,ctrl-q`; an empty text is that sequence.
 ///
 /// # Errors

@@ -117,7 +117,7 @@ fn a_missing_image_is_pulled_and_a_daemon_that_cannot_says_so() {
     );
     assert_eq!(
         fake.requests()[1].line,
-        "POST /v1.51/images/create?fromImage=img&tag=latest"
+        "POST /v1.51/images/create?fromImage=docker%2Eio%2Flibrary%2Fimg&tag=latest"
     );
 }
 

@@ -2,15 +2,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `POST /v1.51/containers/create?name=x`.
     pub line: String,
+    /// The header lines.
+    pub head: String,
     pub body: String,
     /// Number of the connection it came over, from 0.
     pub connection: usize,
@@ -65,22 +69,57 @@ impl Fake {
         self.run_with(args, b"")
     }
 
+    /// The directory of the user's configuration.
+    pub fn config_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The command line as a process that is going to speak to this daemon.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = cli(args);
+        command
+            .env("DOCKER_HOST", self.host())
+            .env("DOCKER_CONFIG", self.directory.path());
+        command
+    }
+
     /// Runs it with standard input.
     pub fn run_with(&self, args: &[&str], input: &[u8]) -> Outcome {
-        let mut child = cli(args)
-            .env("DOCKER_HOST", self.host())
-            .env("DOCKER_CONFIG", self.directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let outcome = child.wait_with_output().unwrap().into();
-        feeder.join().unwrap();
-        outcome
+        feed(self.command(args), input)
+    }
+}
+
+/// Runs a process with standard input.
+pub fn feed(mut command: Command, input: &[u8]) -> Outcome {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let outcome = child.wait_with_output().unwrap().into();
+    feeder.join().unwrap();
+    outcome
+}
+
+impl Request {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+
+    /// The credentials sent along.
+    pub fn registry_auth(&self) -> String {
+        let header = self.header("X-Registry-Auth").unwrap();
+        let text = base64::prelude::BASE64_URL_SAFE.decode(header).unwrap();
+        String::from_utf8(text).unwrap()
     }
 }
 
@@ -109,6 +148,8 @@ pub fn cli(args: &[&str]) -> Command {
         .arg0("docker")
         .args(args)
         .env_remove("DOCKER_HOST")
+        .env_remove("DOCKER_AUTH_CONFIG")
+        .env_remove("DOCKER_CONTENT_TRUST")
         .env_remove("DOCKER_CONTEXT");
     command
 }
@@ -135,6 +176,7 @@ fn serve(connection: usize, mut stream: UnixStream, seen: &Mutex<Vec<Request>>, 
             .to_owned();
         let request = Request {
             line,
+            head,
             body,
             connection,
         };

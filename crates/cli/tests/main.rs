@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod credentials;
 mod errors;
 mod fake;
+mod registry;
 mod run;
 mod streams;
 mod terminal;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use crate::credentials::AuthEntry;
 use crate::error::{ClientError, Result};
 
 /// `~/.docker/config.json`.
@@ -37,6 +38,24 @@ pub struct ConfigFile {
     pub stats_format: String,
     /// Proxy settings given to containers, by daemon host or `default`.
     pub proxies: BTreeMap<String, Proxies>,
+    /// Credentials, by registry.
+    #[serde(deserialize_with = "null_as_default")]
+    pub auths: BTreeMap<String, AuthEntry>,
+    /// Name of the helper that keeps credentials instead of [`ConfigFile::auths`].
+    #[serde(rename = "credsStore")]
+    pub creds_store: String,
+    /// Names of the helpers of single registries.
+    #[serde(rename = "credHelpers", deserialize_with = "null_as_default")]
+    pub cred_helpers: BTreeMap<String, String>,
+    /// Filters that every `prune` has besides its own.
+    #[serde(rename = "pruneFilters", deserialize_with = "null_as_default")]
+    pub prune_filters: Vec<String>,
+}
+
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Proxy environment for containers of one daemon.
@@ -63,7 +82,7 @@ pub struct Proxies {
 impl ConfigFile {
     /// Reads `config.json` of a configuration directory; a missing file is an empty one.
     pub fn load(directory: &Path) -> Result<Self> {
-        let path = directory.join("config.json");
+        let path = crate::config_file::path(directory);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -76,6 +95,9 @@ impl ConfigFile {
                 )));
             }
         };
+        if text.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
         serde_json::from_slice(&text).map_err(|error| {
             ClientError::Configuration(format!("parsing config file ({}): {error}", path.display()))
         })

@@ -8,6 +8,8 @@ pub mod body;
 pub mod call;
 pub mod client;
 pub mod config;
+pub mod config_file;
+pub mod credentials;
 pub mod demux;
 pub mod endpoint;
 pub mod error;

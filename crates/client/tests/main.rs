@@ -163,7 +163,10 @@ async fn json_documents_are_found_wherever_they_are_cut() {
         stream.write_all(b"0\r\n\r\n").unwrap();
         true
     });
-    let mut lines = client.image_pull("x", "latest", None, None).await.unwrap();
+    let mut lines = client
+        .image_pull(&cais_client::api::options::PullOptions::default())
+        .await
+        .unwrap();
     let mut found = Vec::new();
     while let Some(document) = lines.next::<serde_json::Value>().await.unwrap() {
         found.push(document["status"].as_str().unwrap().to_owned());

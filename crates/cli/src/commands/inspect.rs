@@ -113,7 +113,7 @@ async fn get(
 ) -> std::result::Result<Bytes, ClientError> {
     Ok(match kind {
         "container" => client.container_inspect(name, size).await?.raw().clone(),
-        "image" => client.image_inspect(name).await?.raw().clone(),
+        "image" => client.image_inspect(name, None).await?.raw().clone(),
         "network" => client.network_inspect(name, false).await?.raw().clone(),
         _ => client.volume_inspect(name).await?.raw().clone(),
     })

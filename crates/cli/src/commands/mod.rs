@@ -7,6 +7,7 @@ use crate::command::{Command, Group};
 use crate::error::{CliError, Result};
 
 pub mod container;
+pub mod content_trust;
 pub mod context;
 pub mod filtering;
 pub mod image;
@@ -14,6 +15,7 @@ pub mod inspect;
 pub mod inspecting;
 pub mod network;
 pub mod pairs;
+pub mod registry;
 pub mod removed;
 pub mod system;
 pub mod unbuilt;
@@ -51,6 +53,7 @@ const fn group(
 /// Verbs that are called without a noun.
 pub const TOP: &[&Command] = &[
     &container::attach::COMMAND,
+    &container::commit::COMMAND,
     &container::cp::COMMAND,
     &container::create::COMMAND,
     &container::diff::COMMAND,
@@ -76,10 +79,15 @@ pub const TOP: &[&Command] = &[
     &image::import::COMMAND,
     &image::load::COMMAND,
     &image::ls::COMMAND,
+    &image::pull::COMMAND,
+    &image::push::COMMAND,
     &image::rm::COMMAND,
     &image::save::COMMAND,
     &image::tag::COMMAND,
     &inspect::COMMAND,
+    &registry::login::COMMAND,
+    &registry::logout::COMMAND,
+    &registry::search::COMMAND,
     &system::events::COMMAND,
     &system::info::COMMAND,
     &system::version::COMMAND,

@@ -1,17 +1,49 @@
-//! `/images`.
+//! `/images`, `/commit` and `/auth`.
 
 use cais_types::api::{
     HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary,
 };
+use cais_types::oci::Platform;
 use http::Method;
+use serde::Deserialize;
 
-use super::options::ImportOptions;
+use super::options::{
+    CommitOptions, ImageRemoveOptions, ImportOptions, PullOptions, PushOptions, SearchOptions,
+};
 use super::{Filters, filters_query};
 use crate::answer::{Answer, ByteStream, JsonLines};
 use crate::body::Body;
 use crate::client::Client;
+use crate::credentials::AuthConfig;
 use crate::error::Result;
 use crate::path::segment;
+
+const REGISTRY_AUTH: &str = "X-Registry-Auth";
+
+/// The answer of `POST /auth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct LoginResponse {
+    /// What the user is told.
+    pub status: String,
+    /// Stands for the password from now on, if not empty.
+    pub identity_token: String,
+}
+
+/// One answer of `GET /images/search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    pub name: String,
+    pub description: String,
+    pub star_count: i64,
+    pub is_official: bool,
+}
+
+/// A platform as the API takes it.
+fn platform_query(platform: &Platform) -> String {
+    serde_json::to_string(platform).unwrap_or_default()
+}
 
 impl Client {
     /// `GET /images/json`.
@@ -27,16 +59,40 @@ impl Client {
             .await
     }
 
+    /// `GET /images/json?manifests=1`: with the manifests of each image, as raw JSON.
+    pub async fn image_list_manifests(
+        &self,
+        all: bool,
+        filters: &Filters,
+    ) -> Result<Vec<serde_json::Value>> {
+        self.call(Method::GET, "/images/json")
+            .query_flag("all", all)
+            .query_opt("filters", filters_query(filters).as_deref())
+            .query("manifests", "1")
+            .json()
+            .await
+    }
+
     /// `GET /images/{name}/json`.
-    pub async fn image_inspect(&self, name: &str) -> Result<Answer<ImageInspect>> {
+    pub async fn image_inspect(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Answer<ImageInspect>> {
         self.call(Method::GET, format!("/images/{}/json", segment(name)))
+            .query_opt("platform", platform.map(platform_query).as_deref())
             .answer()
             .await
     }
 
     /// `GET /images/{name}/history`.
-    pub async fn image_history(&self, name: &str) -> Result<Answer<Vec<HistoryItem>>> {
+    pub async fn image_history(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Answer<Vec<HistoryItem>>> {
         self.call(Method::GET, format!("/images/{}/history", segment(name)))
+            .query_opt("platform", platform.map(platform_query).as_deref())
             .answer()
             .await
     }
@@ -55,14 +111,16 @@ impl Client {
     pub async fn image_remove(
         &self,
         name: &str,
-        force: bool,
-        no_prune: bool,
+        options: &ImageRemoveOptions,
     ) -> Result<Vec<ImageDeleteItem>> {
-        self.call(Method::DELETE, format!("/images/{}", segment(name)))
-            .query_flag("force", force)
-            .query_flag("noprune", no_prune)
-            .json()
-            .await
+        let mut call = self
+            .call(Method::DELETE, format!("/images/{}", segment(name)))
+            .query_flag("force", options.force)
+            .query_flag("noprune", options.no_prune);
+        for platform in &options.platforms {
+            call = call.query("platforms", &platform_query(platform));
+        }
+        call.json().await
     }
 
     /// `POST /images/prune`.
@@ -74,21 +132,33 @@ impl Client {
     }
 
     /// `POST /images/load`; progress documents.
-    pub async fn image_load(&self, archive: Body, quiet: bool) -> Result<JsonLines> {
+    pub async fn image_load(
+        &self,
+        archive: Body,
+        quiet: bool,
+        platform: Option<&Platform>,
+    ) -> Result<JsonLines> {
         let call = self
             .call(Method::POST, "/images/load")
             .query("quiet", if quiet { "1" } else { "0" })
+            .query_opt("platform", platform.map(platform_query).as_deref())
             .body("application/x-tar", archive);
         Ok(call.stream().await?.json_lines())
     }
 
     /// `GET /images/get`: a tar stream of these images.
-    pub async fn image_save(&self, names: &[String]) -> Result<ByteStream> {
+    pub async fn image_save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<ByteStream> {
         let mut call = self.call(Method::GET, "/images/get");
         for name in names {
             call = call.query("names", name);
         }
-        call.stream().await
+        call.query_opt("platform", platform.map(platform_query).as_deref())
+            .stream()
+            .await
     }
 
     /// `POST /images/create?fromSrc=`; progress documents.
@@ -111,22 +181,74 @@ impl Client {
             .json_lines())
     }
 
-    /// `POST /images/create?fromImage=`; progress documents. `registry_auth` is the `X-Registry-Auth` header.
-    pub async fn image_pull(
-        &self,
-        image: &str,
-        tag: &str,
-        platform: Option<&str>,
-        registry_auth: Option<&str>,
-    ) -> Result<JsonLines> {
-        let mut call = self
+    /// `POST /images/create?fromImage=`; progress documents.
+    pub async fn image_pull(&self, options: &PullOptions) -> Result<JsonLines> {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let call = self
             .call(Method::POST, "/images/create")
-            .query("fromImage", image)
-            .query_opt("tag", Some(tag).filter(|tag| !tag.is_empty()))
-            .query_opt("platform", platform);
-        if let Some(auth) = registry_auth {
-            call = call.header("X-Registry-Auth", auth);
-        }
+            .query("fromImage", &options.repository)
+            .query_opt("tag", some(&options.tag).as_deref())
+            .query_opt("platform", some(&options.platform).as_deref())
+            .header(REGISTRY_AUTH, options.registry_auth.as_str());
         Ok(call.stream().await?.json_lines())
+    }
+
+    /// `POST /images/{name}/push`; progress documents.
+    pub async fn image_push(&self, options: &PushOptions) -> Result<JsonLines> {
+        let path = format!("/images/{}/push", segment(&options.repository));
+        let platform = options.platform.as_ref().map(platform_query);
+        let call = self
+            .call(Method::POST, path)
+            .query_opt(
+                "tag",
+                Some(options.tag.as_str()).filter(|tag| !tag.is_empty()),
+            )
+            .query_opt("platform", platform.as_deref())
+            .header(REGISTRY_AUTH, options.registry_auth.as_str());
+        Ok(call.stream().await?.json_lines())
+    }
+
+    /// `GET /images/search`.
+    pub async fn image_search(&self, options: &SearchOptions) -> Result<Vec<SearchResult>> {
+        let limit = (options.limit > 0).then(|| options.limit.to_string());
+        self.call(Method::GET, "/images/search")
+            .query("term", &options.term)
+            .query_opt("limit", limit.as_deref())
+            .query_opt("filters", filters_query(&options.filters).as_deref())
+            .header(REGISTRY_AUTH, options.registry_auth.as_str())
+            .json()
+            .await
+    }
+
+    /// `POST /commit`: the id of the new image.
+    pub async fn container_commit(&self, options: &CommitOptions) -> Result<String> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        struct Created {
+            id: String,
+        }
+        let mut call = self
+            .call(Method::POST, "/commit")
+            .query("container", &options.container)
+            .query("repo", &options.repository)
+            .query("tag", &options.tag)
+            .query("comment", &options.comment)
+            .query("author", &options.author);
+        for change in &options.changes {
+            call = call.query("changes", change);
+        }
+        if !options.pause {
+            call = call.query("pause", "0");
+        }
+        let created: Created = call.json().await?;
+        Ok(created.id)
+    }
+
+    /// `POST /auth`: asks a registry whether it knows a user.
+    pub async fn login(&self, auth: &AuthConfig) -> Result<LoginResponse> {
+        self.call(Method::POST, "/auth")
+            .json_body(auth)?
+            .json()
+            .await
     }
 }

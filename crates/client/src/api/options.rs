@@ -1,5 +1,7 @@
 //! Query parameters of calls that have more than two.
 
+use cais_types::oci::Platform;
+
 /// `GET /containers/json`.
 #[derive(Clone, Debug, Default)]
 pub struct ListOptions {
@@ -86,4 +88,70 @@ pub struct ImportOptions {
     pub changes: Vec<String>,
     /// `os/arch` of the new image, empty for the daemon's.
     pub platform: String,
+}
+
+/// `POST /images/create?fromImage=`.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// Domain and path of the image.
+    pub repository: String,
+    /// A tag or a digest; empty for all tags.
+    pub tag: String,
+    /// `os/arch[/variant]`, empty for the daemon's choice.
+    pub platform: String,
+    /// The `X-Registry-Auth` header.
+    pub registry_auth: String,
+}
+
+/// `POST /images/{name}/push`.
+#[derive(Clone, Debug, Default)]
+pub struct PushOptions {
+    /// Domain and path of the image.
+    pub repository: String,
+    /// Empty for all tags.
+    pub tag: String,
+    /// The one platform to push.
+    pub platform: Option<Platform>,
+    /// The `X-Registry-Auth` header.
+    pub registry_auth: String,
+}
+
+/// `GET /images/search`.
+#[derive(Clone, Debug, Default)]
+pub struct SearchOptions {
+    pub term: String,
+    /// At most this many; 0 for the daemon's choice.
+    pub limit: i64,
+    /// Which ones.
+    pub filters: super::Filters,
+    /// The `X-Registry-Auth` header.
+    pub registry_auth: String,
+}
+
+/// `POST /commit`.
+#[derive(Clone, Debug, Default)]
+pub struct CommitOptions {
+    /// Id or name.
+    pub container: String,
+    /// Domain and path of the new image, empty for none.
+    pub repository: String,
+    /// Empty for `latest`.
+    pub tag: String,
+    pub comment: String,
+    pub author: String,
+    /// Dockerfile instructions to apply.
+    pub changes: Vec<String>,
+    /// Whether the container stands still meanwhile.
+    pub pause: bool,
+}
+
+/// `DELETE /images/{name}`.
+#[derive(Clone, Debug, Default)]
+pub struct ImageRemoveOptions {
+    /// Whether containers or several names keep it or not.
+    pub force: bool,
+    /// Leaves untagged parents.
+    pub no_prune: bool,
+    /// Only these platforms of it; empty for the image.
+    pub platforms: Vec<Platform>,
 }

@@ -8,6 +8,8 @@ use cais_types::reference::{AnyReference, Reference, ReferenceError};
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
+use crate::commands::content_trust;
+use crate::commands::image::pull::pull;
 use crate::container_spec::flags::CONTAINER_FLAGS;
 use crate::container_spec::{self, Spec};
 use crate::error::{CliError, Result};
@@ -36,6 +38,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         )
     };
     let spec = container_spec::parse(app, &call.args).map_err(usage)?;
+    content_trust::refuse(&call.args)?;
     let quiet = call.args.switch("quiet");
     let created = create(app, app.client()?, &spec, quiet).await?;
     app.printer.line(&created.id);
@@ -59,7 +62,7 @@ pub async fn create(
     let name = some("name", &spec.name).map(|(_, value)| value);
     let platform = some("platform", &spec.platform).map(|(_, value)| value);
     if spec.pull == "always" {
-        pull(app, client, spec, quiet).await?;
+        pull_missing(app, spec, quiet).await?;
     }
     let attempt = || client.container_create(name.as_deref(), platform.as_deref(), &spec.request);
     let created = match attempt().await {
@@ -70,7 +73,7 @@ pub async fn create(
                 app.printer
                     .err_line(&format!("Unable to find image '{image}' locally"));
             }
-            pull(app, client, spec, quiet).await?;
+            pull_missing(app, spec, quiet).await?;
             attempt().await?
         }
         result => result?,
@@ -88,20 +91,14 @@ fn is_missing_image(error: &ClientError) -> bool {
     error.is_not_found() && TEXTS.iter().any(|text| message.contains(text))
 }
 
-async fn pull(app: &App, client: &Client, spec: &Spec, quiet: bool) -> Result<()> {
+async fn pull_missing(app: &App, spec: &Spec, quiet: bool) -> Result<()> {
     let image: Reference = spec.request.config.image.parse().map_err(invalid)?;
-    let image = image.with_default_tag();
-    let tag = image.digest().or(image.tag()).unwrap_or_default();
-    let platform = (!spec.platform.is_empty()).then_some(spec.platform.as_str());
-    let messages = client
-        .image_pull(&image.familiar_name(), tag, platform, None)
-        .await?;
     let target = if quiet {
         progress::Target::Quiet
     } else {
         progress::Target::Stderr
     };
-    progress::show(messages, target, app.printer).await
+    pull(app, &image.with_default_tag(), &spec.platform, target).await
 }
 
 fn invalid(error: ReferenceError) -> CliError {

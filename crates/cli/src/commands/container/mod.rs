@@ -3,6 +3,7 @@
 use crate::command::Command;
 
 pub mod attach;
+pub mod commit;
 pub mod cp;
 pub mod create;
 pub mod diff;
@@ -31,6 +32,7 @@ pub mod wait;
 /// The verbs, by name.
 pub const COMMANDS: &[&Command] = &[
     &attach::COMMAND,
+    &commit::COMMAND,
     &cp::COMMAND,
     &create::COMMAND,
     &diff::COMMAND,

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
-use crate::commands::filtering::filters;
+use crate::commands::filtering::prune_filters;
 use crate::commands::{check_filter, removed};
 use crate::confirm::confirm;
 use crate::error::Result;
@@ -37,7 +37,10 @@ async fn run(app: &App, call: Invocation) -> Result {
     if !call.args.switch("force") && !confirm(app, warning).await? {
         return Ok(0);
     }
-    let answer = app.client()?.container_prune(&filters(&call.args)).await?;
+    let answer = app
+        .client()?
+        .container_prune(&prune_filters(app, &call.args))
+        .await?;
     let ids = answer.containers_deleted.unwrap_or_default();
     app.printer.out(
         &(removed::list("Deleted Containers:", &ids) + &removed::total(answer.space_reclaimed)),

@@ -7,6 +7,7 @@ use cais_client::{Client, Hijacked};
 use super::create::create;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
+use crate::commands::content_trust;
 use crate::container_spec::flags::CONTAINER_FLAGS;
 use crate::container_spec::{self, Spec};
 use crate::error::{CliError, Result};
@@ -57,6 +58,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     } else if config.attach_stdin && config.tty && !terminal::is_terminal(&std::io::stdin()) {
         return Err(CliError::new("the input device is not a TTY"));
     }
+    content_trust::refuse(&call.args).map_err(|error| failed(app, 125, &error.message))?;
     let client = app.client()?;
     let created = create(app, client, &spec, call.args.switch("quiet"))
         .await

@@ -30,7 +30,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
     let name = &args.positionals[0];
     check_name(name)?;
-    let store = ContextStore::new(&app.config_dir());
+    let store = ContextStore::new(app.config_dir());
     if store.contains(name) {
         return Err(CliError::new(format!("context {name:?} already exists")));
     }

@@ -32,7 +32,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     if names.is_empty() {
         names.push(app.current_context());
     }
-    let store = &ContextStore::new(&app.config_dir());
+    let store = &ContextStore::new(app.config_dir());
     inspecting::inspect(
         app,
         &call.args.string("format"),

@@ -51,7 +51,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let quiet = call.args.switch("quiet");
     let format = call.args.string("format");
     let current = app.current_context();
-    let mut contexts = ContextStore::new(&app.config_dir()).list()?;
+    let mut contexts = ContextStore::new(app.config_dir()).list()?;
     contexts.push(default_context());
     contexts.sort_by(|a, b| natural_order(&a.name, &b.name));
     let rows = contexts

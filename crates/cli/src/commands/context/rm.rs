@@ -24,7 +24,7 @@ pub const COMMAND: Command = Command {
 const FLAGS: &[Flag] = &[switch("force", "Forget the current context as well").short('f')];
 
 async fn run(app: &App, call: Invocation) -> Result {
-    let store = &ContextStore::new(&app.config_dir());
+    let store = &ContextStore::new(app.config_dir());
     let force = call.args.switch("force");
     let current = &app.current_context();
     each(app, &call.args.positionals, |name| async move {

@@ -29,7 +29,7 @@ const FLAGS: &[Flag] = &[
 async fn run(app: &App, call: Invocation) -> Result {
     let name = &call.args.positionals[0];
     check_name(name)?;
-    let store = ContextStore::new(&app.config_dir());
+    let store = ContextStore::new(app.config_dir());
     store.put(&changed(store.get(name)?, &call.args)?)?;
     app.printer.line(name);
     app.printer

@@ -23,7 +23,7 @@ pub const COMMAND: Command = Command {
 async fn run(app: &App, call: Invocation) -> Result {
     let name = &call.args.positionals[0];
     if name != DEFAULT {
-        ContextStore::new(&app.config_dir()).get(name)?;
+        ContextStore::new(app.config_dir()).get(name)?;
     }
     set_current(app, name)?;
     app.printer.line(name);

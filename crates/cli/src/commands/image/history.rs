@@ -7,9 +7,10 @@ use jiff::tz::TimeZone;
 use crate::app::App;
 use crate::cell::{ago, ellipsis, id, size3, text};
 use crate::command::{Arguments, Command, Invocation};
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
 use crate::format::{Column, Listing, Row};
+use crate::platform;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -39,7 +40,8 @@ const FLAGS: &[Flag] = &[
         "platform",
         "string",
         "Show the history of this platform (os[/arch[/variant]])",
-    ),
+    )
+    .since(48),
     switch("quiet", "Show only image IDs").short('q'),
 ];
 
@@ -60,11 +62,12 @@ const LISTING: Listing = Listing {
 const EXACT: &str = "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
 
 async fn run(app: &App, call: Invocation) -> Result {
-    super::refuse_platform(&call)?;
     let args = &call.args;
+    let platform = platform::optional(args.value("platform"))
+        .map_err(|error| CliError::new(format!("invalid platform: {error}")))?;
     let items = app
         .client()?
-        .image_history(&args.positionals[0])
+        .image_history(&args.positionals[0], platform.as_ref())
         .await?
         .decode()?;
     let human = args.switch_or("human", true);

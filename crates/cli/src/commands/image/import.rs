@@ -37,7 +37,8 @@ const FLAGS: &[Flag] = &[
         "platform",
         "string",
         "Platform of the image (os[/arch[/variant]])",
-    ),
+    )
+    .since(32),
 ];
 
 async fn run(app: &App, call: Invocation) -> Result {

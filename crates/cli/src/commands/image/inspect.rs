@@ -3,8 +3,9 @@
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::inspecting;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
+use crate::platform;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -26,15 +27,17 @@ const FLAGS: &[Flag] = &[
         "platform",
         "string",
         "Inspect this platform of the image (os[/arch[/variant]])",
-    ),
+    )
+    .since(49),
 ];
 
 async fn run(app: &App, call: Invocation) -> Result {
-    super::refuse_platform(&call)?;
+    let platform = platform::optional(call.args.value("platform")).map_err(CliError::new)?;
+    let platform = platform.as_ref();
     let client = app.client()?;
     let format = call.args.string("format");
     inspecting::inspect(app, &format, &call.args.positionals, |name| async move {
-        Ok(client.image_inspect(name).await?.raw().clone())
+        Ok(client.image_inspect(name, platform).await?.raw().clone())
     })
     .await
 }

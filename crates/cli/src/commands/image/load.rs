@@ -6,7 +6,7 @@ use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
 use crate::progress::{self, Target};
-use crate::terminal;
+use crate::{platform, terminal};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -33,12 +33,14 @@ const FLAGS: &[Flag] = &[
         "platform",
         "string",
         "Take only this platform (os[/arch[/variant]])",
-    ),
+    )
+    .since(48),
     switch("quiet", "Do not show progress").short('q'),
 ];
 
 async fn run(app: &App, call: Invocation) -> Result {
-    super::refuse_platform(&call)?;
+    let platform = platform::optional(call.args.value("platform"))
+        .map_err(|error| CliError::new(format!("invalid platform: {error}")))?;
     let input = call.args.string("input");
     if input.is_empty() && terminal::is_terminal(&std::io::stdin()) {
         return Err(CliError::new(
@@ -49,7 +51,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let quiet = call.args.switch("quiet") || !terminal::is_terminal(&std::io::stdout());
     let client = app.client()?;
     client.negotiate().await?;
-    let messages = client.image_load(body, quiet).await?;
+    let messages = client.image_load(body, quiet, platform.as_ref()).await?;
     progress::show(messages, Target::Stdout, app.printer).await?;
     Ok(0)
 }

@@ -4,6 +4,7 @@ use cais_types::Reference;
 use cais_types::api::ImageSummary;
 use jiff::Timestamp;
 
+use super::tree;
 use crate::app::App;
 use crate::cell::{ago, id, local_time, size3, size4, text};
 use crate::command::{Arguments, Command, Invocation};
@@ -44,7 +45,7 @@ const FLAGS: &[Flag] = &[
     ),
     switch("no-trunc", "Do not shorten columns"),
     switch("quiet", "Show only image IDs").short('q'),
-    switch("tree", "Show the platforms of each image below it").hidden(),
+    switch("tree", "Show the platforms of each image below it").since(47),
 ];
 
 /// The rows of `image ls` and of `system df -v`.
@@ -76,16 +77,16 @@ const VERBS: &[&str] = &[
 
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
-    if args.switch("tree") {
-        return Err(CliError::new(format!(
-            "'{} --tree' is not built yet",
-            call.path
-        )));
-    }
     let mut filters = filters(args);
     let name = args.positionals.first();
     if let Some(name) = name {
         filters.add("reference", name);
+    }
+    if args.switch("tree") {
+        check_tree(args)?;
+        let all = args.switch("all");
+        let images = app.client()?.image_list_manifests(all, &filters).await?;
+        return tree::print(app, images, all);
     }
     let images = app
         .client()?
@@ -110,6 +111,22 @@ async fn run(app: &App, call: Invocation) -> Result {
         ));
     }
     Ok(0)
+}
+
+/// Refuses flags that the tree does not heed.
+fn check_tree(args: &Parsed) -> Result<()> {
+    let given = [
+        ("quiet", args.switch("quiet")),
+        ("no-trunc", args.switch("no-trunc")),
+        ("show-digest", args.switch("digests")),
+        ("format", !args.string("format").is_empty()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(CliError::new(format!(
+            "--{name} is not yet supported with --tree"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn template(app: &App, args: &Parsed) -> String {

@@ -8,9 +8,12 @@ pub mod inspect;
 pub mod load;
 pub mod ls;
 pub mod prune;
+pub mod pull;
+pub mod push;
 pub mod rm;
 pub mod save;
 pub mod tag;
+mod tree;
 
 /// The verbs, by name.
 pub const COMMANDS: &[&Command] = &[
@@ -20,21 +23,9 @@ pub const COMMANDS: &[&Command] = &[
     &load::COMMAND,
     &ls::COMMAND,
     &prune::COMMAND,
+    &pull::COMMAND,
+    &push::COMMAND,
     &rm::COMMAND,
     &save::COMMAND,
     &tag::COMMAND,
 ];
-
-/// Refuses a flag that chooses among the platforms of an image.
-///
-/// # Errors
-/// The flag was given.
-fn refuse_platform(call: &crate::command::Invocation) -> crate::error::Result<()> {
-    if call.args.changed("platform") {
-        return Err(crate::error::CliError::new(format!(
-            "'{} --platform' is not built yet",
-            call.path
-        )));
-    }
-    Ok(())
-}

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
-use crate::commands::filtering::filters;
+use crate::commands::filtering::prune_filters;
 use crate::commands::{check_filter, removed};
 use crate::confirm::confirm;
 use crate::error::Result;
@@ -35,7 +35,7 @@ const FLAGS: &[Flag] = &[
 
 async fn run(app: &App, call: Invocation) -> Result {
     let all = call.args.switch("all");
-    let mut filters = filters(&call.args);
+    let mut filters = prune_filters(app, &call.args);
     filters.add("dangling", if all { "false" } else { "true" });
     let warning = if all {
         "WARNING! This will remove all images without at least one container associated to them."

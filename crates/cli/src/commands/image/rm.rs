@@ -1,9 +1,12 @@
 //! `image rm`, better known as `rmi`: remove images.
 
+use cais_client::api::options::ImageRemoveOptions;
+
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
+use crate::platform;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -26,18 +29,30 @@ const FLAGS: &[Flag] = &[
         "platform",
         "strings",
         "Remove only these platforms (os[/arch[/variant]])",
-    ),
+    )
+    .since(50),
 ];
 
 async fn run(app: &App, call: Invocation) -> Result {
-    super::refuse_platform(&call)?;
+    let args = &call.args;
+    let force = args.switch("force");
+    let platforms = args
+        .list("platform")
+        .iter()
+        .flat_map(|list| list.split(','))
+        .map(platform::parse)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(CliError::new)?;
+    let options = ImageRemoveOptions {
+        force,
+        no_prune: args.switch("no-prune"),
+        platforms,
+    };
     let client = app.client()?;
-    let force = call.args.switch("force");
-    let no_prune = call.args.switch("no-prune");
     let mut failures = Vec::new();
     let mut fatal = false;
-    for name in &call.args.positionals {
-        match client.image_remove(name, force, no_prune).await {
+    for name in &args.positionals {
+        match client.image_remove(name, &options).await {
             Ok(items) => {
                 for item in items {
                     app.printer.line(&if item.deleted.is_empty() {

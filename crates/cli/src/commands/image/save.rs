@@ -11,7 +11,7 @@ use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
 use crate::new_file::NewFile;
-use crate::terminal;
+use crate::{platform, terminal};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -33,11 +33,13 @@ const FLAGS: &[Flag] = &[
         "platform",
         "string",
         "Write only this platform (os[/arch[/variant]])",
-    ),
+    )
+    .since(48),
 ];
 
 async fn run(app: &App, call: Invocation) -> Result {
-    super::refuse_platform(&call)?;
+    let platform = platform::optional(call.args.value("platform"))
+        .map_err(|error| CliError::new(format!("invalid platform: {error}")))?;
     let output = call.args.string("output");
     let failed = |cause: String| CliError::new(format!("failed to save image: {cause}"));
     if output.is_empty() && terminal::is_terminal(&std::io::stdout()) {
@@ -46,7 +48,10 @@ async fn run(app: &App, call: Invocation) -> Result {
         ));
     }
     check_output(Path::new(&output)).map_err(failed)?;
-    let mut archive = app.client()?.image_save(&call.args.positionals).await?;
+    let mut archive = app
+        .client()?
+        .image_save(&call.args.positionals, platform.as_ref())
+        .await?;
     if output.is_empty() {
         while let Some(piece) = archive.next().await {
             app.printer.out_bytes(&piece?)?;

@@ -4,7 +4,7 @@ use cais_types::api::query::Filters;
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
-use crate::commands::filtering::filters;
+use crate::commands::filtering::prune_filters;
 use crate::commands::{check_filter, removed};
 use crate::confirm::confirm;
 use crate::error::{CliError, Result};
@@ -39,7 +39,7 @@ const FLAGS: &[Flag] = &[
 async fn run(app: &App, call: Invocation) -> Result {
     let all = call.args.switch("all");
     let volumes = call.args.switch("volumes");
-    let filters = filters(&call.args);
+    let filters = prune_filters(app, &call.args);
     if volumes && filters.contains("until") {
         return Err(CliError::new(
             "ERROR: The \"until\" filter is not supported with \"--volumes\"",

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
-use crate::commands::filtering::filters;
+use crate::commands::filtering::prune_filters;
 use crate::commands::{check_filter, removed};
 use crate::confirm::confirm;
 use crate::error::{CliError, Result};
@@ -40,7 +40,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let client = app.client()?;
     client.negotiate().await?;
     let all = call.args.switch("all");
-    let mut filters = filters(&call.args);
+    let mut filters = prune_filters(app, &call.args);
     let old = client.api_minor() < ANONYMOUS_ONLY_SINCE;
     if all && old {
         return Err(CliError::new(format!(
