@@ -26,7 +26,8 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ),
     ("build", 4, &["sys", "types"]),
     ("api", 5, &["sys", "types"]),
-    ("cli", 5, &["types", "client"]),
+    ("console", 4, &["types", "client"]),
+    ("cli", 5, &["types", "client", "console"]),
     (
         "cais",
         6,
@@ -41,6 +42,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "networks",
             "distribution",
             "client",
+            "console",
             "engine",
             "build",
             "api",

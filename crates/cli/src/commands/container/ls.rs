@@ -120,7 +120,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         .iter()
         .map(|container| row(container, view))
         .collect();
-    LISTING.print(app, &template, rows)?;
+    LISTING.print(app.printer, &template, rows)?;
     Ok(0)
 }
 

@@ -58,7 +58,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         .iter()
         .map(|context| row(context, context.name == current))
         .collect();
-    LISTING.print(app, &LISTING.template(&format, quiet), rows)?;
+    LISTING.print(app.printer, &LISTING.template(&format, quiet), rows)?;
     if host_overrides() {
         app.printer.err_line(&format!(
             "Warning: DOCKER_HOST environment variable overrides the active context. To use a context, {OVERRIDDEN}"

@@ -82,7 +82,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         .iter()
         .map(|item| row(item, shorten, human, now))
         .collect();
-    LISTING.print(app, &template, rows)?;
+    LISTING.print(app.printer, &template, rows)?;
     Ok(0)
 }
 

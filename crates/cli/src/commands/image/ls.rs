@@ -103,7 +103,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         now,
     };
     let rows = images.iter().flat_map(|image| shown.rows(image)).collect();
-    LISTING.print(app, &template, rows)?;
+    LISTING.print(app.printer, &template, rows)?;
     if let Some(name) = name.filter(|name| images.is_empty() && VERBS.contains(&name.as_str())) {
         app.printer.err(&format!(
             "\nNo images found matching \"{name}\": did you mean \"{} image {name}\"?\n",

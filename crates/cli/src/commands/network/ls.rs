@@ -81,7 +81,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         .iter()
         .map(|network| row(network, shorten))
         .collect();
-    LISTING.print(app, &template, rows)?;
+    LISTING.print(app.printer, &template, rows)?;
     Ok(0)
 }
 

@@ -79,7 +79,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         .iter()
         .map(|item| row(item, is_json(&template), shorten))
         .collect();
-    LISTING.print(app, &template, rows)?;
+    LISTING.print(app.printer, &template, rows)?;
     Ok(0)
 }
 

@@ -58,7 +58,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         "raw" => RAW.into(),
         format => LISTING.template(format, false),
     };
-    LISTING.print(app, &template, rows(&usage))?;
+    LISTING.print(app.printer, &template, rows(&usage))?;
     Ok(0)
 }
 

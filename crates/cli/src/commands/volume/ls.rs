@@ -83,7 +83,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     volumes.sort_by(|a, b| natural_order(&a.name, &b.name));
     // Only a swarm has cluster volumes.
     let rows = volumes.iter().filter(|_| !cluster).map(row).collect();
-    LISTING.print(app, &template, rows)?;
+    LISTING.print(app.printer, &template, rows)?;
     Ok(0)
 }
 

@@ -7,8 +7,8 @@ use gotmpl::Value;
 
 use super::label;
 use super::template::{Purpose, Template};
-use crate::app::App;
 use crate::error::{CliError, Result};
+use crate::printer::Printer;
 use crate::table::align;
 
 /// A field of a row.
@@ -70,9 +70,8 @@ impl Listing {
     /// # Errors
     /// A template that does not parse, or names what is not there; exit code 1, or 64 for a template that cannot be
     /// parsed, both with Docker's text.
-    pub fn print(&self, app: &App, template: &str, rows: Vec<Row>) -> Result<()> {
-        app.printer
-            .out(&self.render(template, rows).map_err(CliError::new)?);
+    pub fn print(&self, printer: Printer, template: &str, rows: Vec<Row>) -> Result<()> {
+        printer.out(&self.render(template, rows).map_err(CliError::new)?);
         Ok(())
     }
 
