@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -21,6 +21,8 @@ const ANSWER_PATIENCE: u32 = 5;
 pub struct PipeWriter {
     sender: Sender<Piece>,
     buffer: BytesMut,
+    /// Whether the other end is gone.
+    is_left: bool,
 }
 
 /// Who has to do something next, and since when.
@@ -31,9 +33,15 @@ enum Turn {
     Registry(Instant),
 }
 
-/// What a body tells of how it is taken.
+/// What a body and who watches it share.
 #[derive(Clone)]
-pub struct Flow(Arc<Mutex<Turn>>);
+pub struct Flow(Arc<Shared>);
+
+struct Shared {
+    turn: Mutex<Turn>,
+    /// None when the body was given up.
+    pieces: Mutex<Option<Receiver<Piece>>>,
+}
 
 /// A channel of parts.
 pub fn pipe() -> (PipeWriter, Receiver<Piece>) {
@@ -41,19 +49,23 @@ pub fn pipe() -> (PipeWriter, Receiver<Piece>) {
     let writer = PipeWriter {
         sender,
         buffer: BytesMut::with_capacity(PART_SIZE),
+        is_left: false,
     };
     (writer, receiver)
 }
 
 /// A request body of what comes through a channel. It ends well only with [`Piece::End`]. `tell` gets the size of each part.
 pub fn body(
-    mut pieces: Receiver<Piece>,
+    pieces: Receiver<Piece>,
     tell: impl Fn(u64) + Send + Sync + 'static,
 ) -> (reqwest::Body, Flow) {
-    let flow = Flow(Arc::new(Mutex::new(Turn::Writer)));
-    let turns = flow.clone();
+    let flow = Flow(Arc::new(Shared {
+        turn: Mutex::new(Turn::Writer),
+        pieces: Mutex::new(Some(pieces)),
+    }));
+    let taker = Taker(flow.clone());
     let parts = stream::poll_fn(move |context| {
-        let polled = pieces.poll_recv(context);
+        let polled = taker.0.poll(context);
         let broken = || Some(Err(io::Error::other("the blob broke off")));
         let (turn, next) = match polled {
             Poll::Pending => (Turn::Writer, Poll::Pending),
@@ -64,21 +76,42 @@ pub fn body(
             Poll::Ready(Some(Piece::End)) => (Turn::Registry(Instant::now()), Poll::Ready(None)),
             Poll::Ready(Some(Piece::Broken) | None) => (Turn::Writer, Poll::Ready(broken())),
         };
-        turns.set(turn);
+        *locked(&taker.0.0.turn) = turn;
         next
     });
     (reqwest::Body::wrap_stream(parts), flow)
 }
 
+/// The body's end of the channel; the writer ends with it.
+struct Taker(Flow);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Flow {
-    fn set(&self, turn: Turn) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match &mut *locked(&self.0.pieces) {
+            Some(pieces) => pieces.poll_recv(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Takes no more, so that the writer ends.
+    pub fn close(&self) {
+        locked(&self.0.pieces).take();
     }
 
     /// Returns when the other end has taken nothing for so long.
     pub async fn stalled(&self, timeout: Duration) {
         loop {
-            let turn = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = *locked(&self.0.turn);
             let deadline = match turn {
                 Turn::Writer => Instant::now() + timeout,
                 Turn::Network(since) => since + timeout,
@@ -99,18 +132,23 @@ impl PipeWriter {
             return Ok(());
         }
         self.buffer.reserve(PART_SIZE);
-        self.piece(Piece::Part(part))
+        self.sender.blocking_send(Piece::Part(part)).map_err(|_| {
+            self.is_left = true;
+            io::Error::new(io::ErrorKind::BrokenPipe, "the upload ended early")
+        })
     }
 
-    fn piece(&self, piece: Piece) -> io::Result<()> {
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the upload ended early");
-        self.sender.blocking_send(piece).map_err(gone)
+    /// Whether the network took no more, so that a failure to write is not the writer's.
+    pub fn is_left(&self) -> bool {
+        self.is_left
     }
 
     /// Says that the blob is whole.
-    pub fn end(mut self) -> io::Result<()> {
+    pub fn end(&mut self) -> io::Result<()> {
         self.send()?;
-        self.piece(Piece::End)
+        // A request of a known size does not wait for the end.
+        let _ = self.sender.blocking_send(Piece::End);
+        Ok(())
     }
 }
 

@@ -226,18 +226,23 @@ impl Uploads<'_> {
     ) -> (
         reqwest::Body,
         Flow,
-        impl Future<Output = Result<Descriptor, RegistryError>> + use<>,
+        impl Future<Output = Result<Option<Descriptor>, RegistryError>> + use<>,
     ) {
         let (mut writer, pieces) = pipe::pipe();
         let (body, flow) = pipe::body(pieces, self.bar(sending));
         let (store, layer) = (self.store.clone(), sending.layer.clone());
         let compression = sending.compression;
         let task = tokio::task::spawn_blocking(move || {
-            let blob = store.write_layer(&layer, compression, &mut writer)?;
-            writer
-                .end()
-                .map_err(|error| Error::internal(error.to_string()))?;
-            Ok(blob)
+            let blob = store.write_layer(&layer, compression, &mut writer);
+            let ended = match blob.is_ok() {
+                true => writer.end(),
+                false => Ok(()),
+            };
+            if writer.is_left() {
+                return Ok(None);
+            }
+            ended.map_err(|error| Error::internal(error.to_string()))?;
+            blob.map(Some)
         });
         let written = async move {
             let joined = task.await;
@@ -277,7 +282,7 @@ impl Uploads<'_> {
         request: impl Future<Output = Result<T, RegistryError>>,
         flow: &Flow,
     ) -> Result<T, RegistryError> {
-        tokio::select! {
+        let answer = tokio::select! {
             answer = request => answer,
             () = flow.stalled(self.target.session.read_timeout()) => Err(RegistryError::Transport {
                 verb: "Patch",
@@ -285,29 +290,26 @@ impl Uploads<'_> {
                 reason: "write: i/o timeout".to_owned(),
                 passing: true,
             }),
-        }
+        };
+        flow.close();
+        answer
     }
 }
 
-/// The answer and the blob; of two failures, the one that the other came from. A writer whose reader left has no failure of
-/// its own.
+/// The answer and the blob. Of two failures the writer's own comes first: the network's is then that the body broke off.
 fn both<T>(
     answer: Result<T, RegistryError>,
-    written: Result<Descriptor, RegistryError>,
+    written: Result<Option<Descriptor>, RegistryError>,
 ) -> Result<(T, Descriptor), RegistryError> {
     match (answer, written) {
-        (Ok(answer), Ok(blob)) => Ok((answer, blob)),
-        (Ok(_), Err(error)) => Err(error),
-        (Err(error @ RegistryError::Answer(_)), _) | (Err(error), Ok(_)) => Err(error),
-        (Err(transport), Err(error)) => Err(match error.to_string().contains(LEFT) {
-            true => transport,
-            false => error,
-        }),
+        (Ok(answer), Ok(Some(blob))) => Ok((answer, blob)),
+        (Err(error @ RegistryError::Answer(_)), _) => Err(error),
+        (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+        (Ok(_), Ok(None)) => Err(RegistryError::Unusable(
+            "the registry did not take the whole layer".into(),
+        )),
     }
 }
-
-/// What a writer says whose reader left.
-const LEFT: &str = "the upload ended early";
 
 /// Registries that take no body of unknown size.
 fn wants_one_request(error: &RegistryError) -> bool {

@@ -1,7 +1,6 @@
 //! A registry in memory that does what a test tells it to, and remembers what it was asked.
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -63,6 +62,14 @@ pub struct Faults {
     pub gate: Option<(String, Arc<Semaphore>)>,
     /// Blobs come without their length.
     pub no_length: bool,
+    /// Uploads in parts are answered with this status.
+    pub refuse_parts: Option<u16>,
+    /// The server that uploads are sent to, `http://host:port`.
+    pub upload_to: String,
+    /// Mounts are not done.
+    pub refuse_mounts: bool,
+    /// The next parts of uploads end their connection.
+    pub cut_uploads: usize,
 }
 
 #[derive(Default)]
@@ -74,6 +81,9 @@ pub struct State {
     pub seen: Vec<Seen>,
     /// Bytes of blobs that were sent.
     pub sent: usize,
+    /// Uploads that are going on.
+    pub uploads: HashMap<String, Vec<u8>>,
+    started: usize,
 }
 
 pub struct Fake {
@@ -214,7 +224,7 @@ where
 {
     let service = service_fn(move |request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(answer(request, state).await) }
+        async move { answer(request, state).await }
     });
     // A connection that a test cuts ends with an error.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -222,7 +232,10 @@ where
         .await;
 }
 
-async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Response<Body> {
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> io::Result<Response<Body>> {
     let text = |name| {
         let value = request.headers().get(name)?;
         Some(value.to_str().unwrap().to_owned())
@@ -230,6 +243,15 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Respons
     let (authorization, range) = (text(header::AUTHORIZATION), text(header::RANGE));
     let method = request.method().to_string();
     let target = request.uri().to_string();
+    let is_part = method == "PATCH";
+    let cut = |faults: &mut Faults| {
+        let left = faults.cut_uploads;
+        faults.cut_uploads = left.saturating_sub(usize::from(is_part));
+        is_part && left > 0
+    };
+    if cut(&mut state.lock().unwrap().faults) {
+        return Err(io::Error::other("cut"));
+    }
     let body = request.into_body().collect().await;
     let seen = Seen {
         method,
@@ -244,14 +266,76 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Respons
         let mut state = state.lock().unwrap();
         state.seen.push(seen.clone());
         if let Some(canned) = told(&mut state.faults, &seen) {
-            return canned;
+            return Ok(canned);
         }
         state.faults.gate.clone()
     };
     if let Some((_, gate)) = gate.filter(|(part, _)| seen.target.contains(part)) {
         gate.acquire().await.unwrap().forget();
     }
-    content(&seen, &state)
+    if seen.target.contains("/blobs/uploads/") {
+        return Ok(upload(&seen, &mut state.lock().unwrap()));
+    }
+    Ok(content(&seen, &state))
+}
+
+/// Uploads: POST starts or mounts, PATCH adds, PUT ends; a manifest is just kept.
+fn upload(seen: &Seen, state: &mut State) -> Response<Body> {
+    let (path, query) = seen.target.split_once('?').unwrap_or((&seen.target, ""));
+    let parameter = |name: &str| {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap();
+        pairs
+            .into_iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    };
+    let location = |status, state: &State, id: &str| {
+        let base = path[..path.find("/uploads/").unwrap()].to_owned();
+        let to = format!("{}{base}/uploads/{id}", state.faults.upload_to);
+        Canned {
+            headers: vec![("location", to)],
+            ..Canned::status(status)
+        }
+        .response()
+    };
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    match seen.method.as_str() {
+        "POST" => {
+            let mount = parameter("mount").filter(|_| !state.faults.refuse_mounts);
+            if mount.is_some_and(|digest| state.blobs.contains_key(&digest)) {
+                return Canned::status(201).response();
+            }
+            state.started += 1;
+            let id = format!("u{}", state.started);
+            state.uploads.insert(id.clone(), Vec::new());
+            location(202, state, &id)
+        }
+        "PATCH" => {
+            if let Some(status) = state.faults.refuse_parts {
+                return Canned::status(status).response();
+            }
+            state
+                .uploads
+                .entry(id.clone())
+                .or_default()
+                .extend(&seen.body);
+            location(202, state, &id)
+        }
+        "PUT" => {
+            let mut bytes = state.uploads.remove(&id).unwrap_or_default();
+            bytes.extend(&seen.body);
+            let wanted = parameter("digest").unwrap();
+            if digest(&bytes).to_string() != wanted {
+                return Canned::status(400).response();
+            }
+            state.blobs.insert(wanted, bytes.into());
+            Canned::status(201).response()
+        }
+        _ => {
+            state.uploads.remove(&id);
+            Canned::status(204).response()
+        }
+    }
 }
 
 /// An answer that the faults demand.
@@ -327,6 +411,14 @@ fn content(seen: &Seen, state: &Arc<Mutex<State>>) -> Response<Body> {
             .collect();
         return Canned::json(&serde_json::json!({"name": "x", "tags": tags}).to_string())
             .response();
+    }
+    if let Some((_, tag)) = path
+        .split_once("/manifests/")
+        .filter(|_| seen.method == "PUT")
+    {
+        let entry = ("application/json".to_owned(), seen.body.clone());
+        locked.manifests.insert(tag.to_owned(), entry);
+        return Canned::status(201).response();
     }
     if let Some((_, wanted)) = path.split_once("/manifests/") {
         return match locked.manifests.get(wanted) {

@@ -9,6 +9,7 @@ use cais_distribution::client::{
 };
 use cais_types::{Digest, Result};
 
+use super::fake::Fake;
 use super::memory::{MemoryStore, noise};
 use super::peer::{Options, Registry};
 use super::{client, pull, pull_telling, reference, with_auth, words};
@@ -292,5 +293,109 @@ async fn a_registry_that_dies_fails_the_push_and_a_later_one_finishes() {
         format!(
             "Get \"http://{authority}/v2/\": dial tcp {authority}: connect: connection refused"
         )
+    );
+}
+
+async fn pushed_to(fake: &Fake, store: &Arc<MemoryStore>) -> Result<Vec<PushedReference>> {
+    let name = fake.name("a:1");
+    store.build(&name, &layers());
+    let user = Some(Credentials::basic("user", "secret"));
+    push_as(&client(), &name, store, user).await.0
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_no_parts_gets_blobs_whole() {
+    for status in [405, 411, 501] {
+        let fake = Fake::start().await;
+        fake.faults(|faults| faults.refuse_parts = Some(status));
+        let store = Arc::new(MemoryStore::default());
+        pushed_to(&fake, &store).await.unwrap();
+        let back = Arc::new(MemoryStore::default());
+        pull(&client(), &fake.name("a:1"), &back).await.unwrap();
+        assert_eq!(back.layers_of(&fake.name("a:1")), layers());
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_is_sent_again() {
+    let fake = Fake::start().await;
+    fake.faults(|faults| faults.cut_uploads = 4);
+    let store = Arc::new(MemoryStore::default());
+    pushed_to(&fake, &store).await.unwrap();
+    let back = Arc::new(MemoryStore::default());
+    pull(&client(), &fake.name("a:1"), &back).await.unwrap();
+    assert_eq!(back.layers_of(&fake.name("a:1")), layers());
+    assert!(written(&store) > 3);
+}
+
+#[tokio::test]
+async fn a_mount_that_is_refused_becomes_an_upload() {
+    let fake = Fake::start().await;
+    let store = Arc::new(MemoryStore::default());
+    pushed_to(&fake, &store).await.unwrap();
+    fake.faults(|faults| faults.refuse_mounts = true);
+    let blobs: Vec<String> = fake.state().blobs.keys().cloned().collect();
+    // The other repository has nothing yet, though the registry has.
+    let nothing = super::fake::Canned::status(404);
+    fake.faults(|faults| {
+        for blob in blobs {
+            faults
+                .always
+                .push((format!("/v2/b/blobs/{blob}"), nothing.clone()));
+        }
+    });
+    let name = fake.name("b:1");
+    store.build(&name, &layers());
+    written(&store);
+    push(&client(), &name, &store).await;
+    assert_eq!(written(&store), 3);
+    assert_eq!(fake.asked("/v2/b/blobs/uploads/?mount=").len(), 3);
+    let started = fake.asked("/v2/b/blobs/uploads/").into_iter();
+    let started = started
+        .filter(|seen| seen.target.ends_with("/uploads/"))
+        .count();
+    assert_eq!(
+        started, 1,
+        "only the configuration's: a refused mount is an upload"
+    );
+    assert!(fake.state().uploads.is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_that_is_sent_elsewhere_goes_without_credentials() {
+    let (fake, other) = (Fake::start().await, Fake::start().await);
+    let to = format!("http://{}", other.authority);
+    fake.faults(|faults| {
+        faults.wants = Some(("Basic dXNlcjpzZWNyZXQ=".into(), "Basic realm=\"x\"".into()));
+        faults.upload_to = to.clone();
+    });
+    other.faults(|faults| faults.upload_to = to);
+    let store = Arc::new(MemoryStore::default());
+    pushed_to(&fake, &store).await.unwrap();
+    assert!(fake.saw_credentials());
+    assert_eq!(other.state().blobs.len(), 4);
+    assert!(!other.saw_credentials());
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_nothing_more_is_given_up() {
+    let fake = Fake::start().await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    fake.faults(|faults| faults.gate = Some(("/uploads/u".into(), gate)));
+    let store = Arc::new(MemoryStore::default());
+    let name = fake.name("a:1");
+    store.build(&name, &layers());
+    let hasty = Client::new(cais_distribution::client::ClientConfig {
+        attempts: 1,
+        connect_timeout: std::time::Duration::from_millis(100),
+        read_timeout: std::time::Duration::from_millis(100),
+        ..super::config()
+    })
+    .unwrap();
+    let error = push_as(&hasty, &name, &store, None).await.0.unwrap_err();
+    let stalled = ["i/o timeout", "Client.Timeout"];
+    assert!(
+        stalled.iter().any(|text| error.message().contains(text)),
+        "{error}"
     );
 }
