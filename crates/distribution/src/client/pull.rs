@@ -232,13 +232,12 @@ impl Pull<'_> {
         let store = self.store.clone();
         let partials = self.shared.partials.clone();
         let digests: Vec<Digest> = tickets.iter().map(Ticket::digest).collect();
-        blocking(move || {
-            let pulled = store.commit(image, unpacked)?;
-            digests.iter().for_each(|digest| partials.forget(digest));
-            Ok(pulled)
-        })
-        .await?
-        .map_err(RegistryError::Store)
+        let pulled = blocking(move || store.commit(image, unpacked))
+            .await?
+            .map_err(RegistryError::Store)?;
+        // Nobody waits for the deletion of large files.
+        tokio::task::spawn_blocking(move || digests.iter().for_each(|d| partials.forget(d)));
+        Ok(pulled)
     }
 }
 
