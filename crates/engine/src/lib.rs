@@ -18,7 +18,6 @@ pub mod kernel;
 pub mod launcher;
 mod links;
 pub mod logging;
-pub mod logs;
 pub mod monitor;
 pub mod mounts;
 mod names;

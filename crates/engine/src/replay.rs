@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::container::Container;
 use crate::house::House;
-use crate::logs::{Options, Reader, Stopper};
 use crate::{Logs, logging};
+use cais_monitor::log_reader::{Options, Reader, Stopper};
 
 /// Chunks that may wait for a slow client.
 const BACKLOG: usize = 4;

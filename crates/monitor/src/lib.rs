@@ -3,6 +3,8 @@
 //!
 //! When a monitor itself is killed nobody can learn init's exit code any more. The engine then ends the container through
 //! its cgroup and pidfd and records 137, as Docker does when a shim dies.
+//!
+//! [`json_file`] writes a container's log, in the monitor; [`log_reader`] reads it, in the engine.
 
 mod client;
 mod container;
@@ -12,6 +14,7 @@ mod entry;
 pub mod exit;
 pub mod json_file;
 pub mod launch;
+pub mod log_reader;
 pub mod protocol;
 mod requests;
 pub mod runner;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use cais_monitor::json_file::{LogWriter, OutputStream};
+use crate::json_file::{LogWriter, OutputStream};
 
 use super::*;
 

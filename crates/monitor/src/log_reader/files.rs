@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cais_monitor::json_file::rotated;
+use crate::json_file::rotated;
 use rustix::fs::inotify;
 
 /// How often looking at the files is tried again when they rotate meanwhile, and after which time.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cais_monitor::frame_header;
-use cais_monitor::json_file::OutputStream;
+use crate::frame_header;
+use crate::json_file::OutputStream;
 use cais_runtime::timestamp::Timestamp;
 use cais_types::Framing;
 
