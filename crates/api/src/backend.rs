@@ -6,7 +6,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_types::api::query::{
-    AttachQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
+    AttachQuery, BuildQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
     ImageRemoveQuery, ImportQuery, LogsQuery, PullQuery, PushQuery, RemoveQuery, SearchQuery,
     StatsQuery, StopQuery, TtySize, WaitCondition,
 };
@@ -153,6 +153,15 @@ pub trait Registries: Send + Sync {
     ) -> Result<DistributionInspect>;
 }
 
+/// `/build`.
+#[async_trait]
+pub trait Builds: Send + Sync {
+    /// Reads the context and the Dockerfile; the answer is what the build has to say, JSON messages with line ends.
+    async fn build(&self, query: BuildQuery, context: Upload) -> Result<Answers<Bytes>>;
+    /// Forgets which step made which image; answers how many steps were forgotten.
+    async fn prune(&self) -> Result<Vec<String>>;
+}
+
 /// `/volumes`.
 #[async_trait]
 pub trait Volumes: Send + Sync {
@@ -191,6 +200,7 @@ pub struct Backends {
     pub execs: std::sync::Arc<dyn Execs>,
     pub images: std::sync::Arc<dyn Images>,
     pub registries: std::sync::Arc<dyn Registries>,
+    pub builds: std::sync::Arc<dyn Builds>,
     pub volumes: std::sync::Arc<dyn Volumes>,
     pub networks: std::sync::Arc<dyn Networks>,
     pub system: std::sync::Arc<dyn System>,

@@ -356,6 +356,18 @@ impl Registries for Engine {
 }
 
 #[async_trait]
+impl Builds for Engine {
+    async fn build(&self, query: BuildQuery, _: Upload) -> Result<Answers<Bytes>> {
+        let line = serde_json::json!({ "stream": format!("{:?}", query.build_args) });
+        let line = Bytes::from(line.to_string());
+        Ok(Box::pin(stream::iter([Ok(line)])))
+    }
+    async fn prune(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
 impl Volumes for Engine {
     async fn list(&self, _: Filters) -> Result<VolumeListResponse> {
         Ok(VolumeListResponse::default())
@@ -463,6 +475,7 @@ impl Server {
             execs: Arc::new(engine()),
             images: Arc::new(engine()),
             registries: Arc::new(engine()),
+            builds: Arc::new(engine()),
             volumes: Arc::new(engine()),
             networks: Arc::new(engine()),
             system: Arc::new(engine()),

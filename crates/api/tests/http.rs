@@ -79,11 +79,9 @@ fn versions_and_unknown_paths_are_refused_in_dockers_words() {
             "invalid resize width",
         ),
         ("GET /containers/json?filters=%7B", 400, "invalid filter"),
-        (
-            "POST /build",
-            501,
-            "building images is not supported by cais",
-        ),
+        ("POST /build?buildargs=%7B", 400, "error reading buildargs"),
+        ("POST /build?memory=x", 400, "memory"),
+        ("POST /build/cancel?id=x", 501, "the BuildKit protocol"),
         (
             "POST /images/create?fromImage=none&tag=1",
             404,

@@ -1,3 +1,16 @@
-//! Building images: the Dockerfile language, the graph of steps made from it, and the solver that runs them.
+//! Building images: the Dockerfile language, the graph of stages made from it, and the solver that runs them.
 
 pub mod dockerfile;
+pub mod messages;
+pub mod ports;
+pub mod request;
+
+mod builder;
+mod cache;
+mod plan;
+mod stage;
+mod steps;
+mod transfer;
+
+pub use builder::{Prepared, prepare};
+pub use request::BuildRequest;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod build;
+mod build_security;
 mod clients;
 mod connections;
 mod crashes;

@@ -86,19 +86,19 @@ impl Store {
         Ok(ReadLayer(from_upper(&self.layers, upper, &in_image)?))
     }
 
-    /// Makes the image. A layer that changes nothing leaves no layer in it, only a line in its history.
+    /// Makes the image. A layer that changes nothing, or none at all, leaves no layer in it, only a line in its history.
     pub fn commit_layer(
         &self,
-        layer: ReadLayer,
+        layer: impl Into<Option<ReadLayer>>,
         request: CommitRequest,
     ) -> Result<Digest, ImageError> {
+        let layer = layer.into().filter(|layer| !layer.is_empty());
         let mut document = match &request.parent {
             None => from_nothing(),
             Some(parent) => self.inherited(parent)?,
         };
         let now = jiff::Timestamp::now().to_string();
-        let empty = layer.is_empty();
-        if !empty {
+        if let Some(layer) = &layer {
             push(&mut document["rootfs"]["diff_ids"], json!(layer.0.diff));
         }
         let mut step = json!({"created": now, "created_by": request.created_by});
@@ -108,7 +108,7 @@ impl Store {
                 document[key] = json!(text);
             }
         }
-        if empty {
+        if layer.is_none() {
             step["empty_layer"] = json!(true);
         }
         push(&mut document["history"], step);
@@ -117,11 +117,10 @@ impl Store {
         if let Some(container) = request.container {
             document["container"] = json!(container.to_string());
         }
-        let layers = Some(layer.0).filter(|_| !empty);
         let committed = self.commit(NewImage {
             config: document.to_string().into_bytes(),
-            layers: layers
-                .map(|layer| (layer.diff, Arc::new(layer)))
+            layers: layer
+                .map(|ReadLayer(layer)| (layer.diff, Arc::new(layer)))
                 .into_iter()
                 .collect::<HashMap<_, _>>(),
             parent: request.parent,

@@ -40,5 +40,5 @@ pub use model::{Image, KeptManifest, NamedImage};
 pub use snapshot::OverlayDirs;
 pub use store::Store;
 pub use tarball::export::export;
-pub use tarball::extract::{Totals, extract_into};
+pub use tarball::extract::{Totals, extract_into, is_archive};
 pub use transfer::{Form, Incoming, Kept, Outgoing, OutgoingLayer, PushCompression, SeenForm};

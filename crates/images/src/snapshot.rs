@@ -75,17 +75,48 @@ impl<S: Deref<Target = Store>> Pin<S> {
 impl Store {
     /// Makes the read/write layer of a container: a few directories, nothing is written to disk at once.
     pub fn create(&self, container: &ContainerId, image: &Digest) -> Result<(), ImageError> {
+        self.create_on(container, Some(image)).map(drop)
+    }
+
+    /// Makes a writable tree on an image, or an empty one, as a mount that is attached nowhere. It goes by
+    /// [`Store::remove`].
+    pub fn create_tree(
+        &self,
+        id: &ContainerId,
+        image: Option<&Digest>,
+    ) -> Result<OwnedFd, ImageError> {
+        let chain = self.create_on(id, image)?;
+        let base = self.container_path(id);
+        let lower = self.lower(chain, true);
+        let mounted = mount::overlay(&lower, Some((&base.join(UPPER), &base.join(WORK))));
+        if mounted.is_err() {
+            let _ = self.remove(id);
+        }
+        mounted
+    }
+
+    /// Makes a read/write layer and answers the chain it stands on.
+    fn create_on(
+        &self,
+        container: &ContainerId,
+        image: Option<&Digest>,
+    ) -> Result<Option<Digest>, ImageError> {
         // Registered first, so that the layers cannot go while the directories are made.
         let chain = {
             let mut model = self.write();
-            let found = model.images.get(image);
-            let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
-            let damaged = found.chain.iter().find(|layer| !model.is_whole(layer));
-            if let Some(layer) = damaged {
-                let why = "pull or load the image again";
-                return Err(ImageError::Damaged(layer.hex(), why.to_owned()));
-            }
-            let chain = found.top();
+            let chain = match image {
+                None => None,
+                Some(image) => {
+                    let found = model.images.get(image);
+                    let found = found.ok_or_else(|| ImageError::NoSuchImage(image.to_string()))?;
+                    let damaged = found.chain.iter().find(|layer| !model.is_whole(layer));
+                    if let Some(layer) = damaged {
+                        let why = "pull or load the image again";
+                        return Err(ImageError::Damaged(layer.hex(), why.to_owned()));
+                    }
+                    found.top()
+                }
+            };
             if model.containers.contains_key(container) {
                 let text = format!("container {container} has a read/write layer already");
                 return Err(ImageError::Conflict(text));
@@ -99,7 +130,7 @@ impl Store {
         if made.is_err() {
             let _ = self.remove(container);
         }
-        made
+        made.map(|()| chain)
     }
 
     fn make_snapshot(

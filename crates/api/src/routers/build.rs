@@ -1,32 +1,104 @@
 //! `/build`, and the sessions of BuildKit clients.
 
-use cais_types::Result;
+use std::collections::BTreeMap;
+
+use cais_types::api::Ulimit;
+use cais_types::api::decode;
+use cais_types::api::query::BuildQuery;
+use cais_types::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::not_built;
 use crate::reply::{self, Reply};
-use crate::request::Call;
+use crate::request::{Call, Query};
 use crate::route::{Route, route};
 
 pub fn routes() -> Vec<Route> {
     vec![
         route!(POST "/build" => build),
-        route!(POST "/build/cancel" => build),
+        route!(POST "/build/cancel" => cancel),
         route!(POST "/build/prune" => prune),
         route!(POST "/session" => session),
         route!(POST "/grpc" => session),
     ]
 }
 
-async fn build(_: Call) -> Result<Reply> {
-    Err(not_built("building images"))
+async fn build(call: Call) -> Result<Reply> {
+    let query = build_query(&call.query)?;
+    let builds = call.backends.builds.clone();
+    Ok(reply::progress(builds.build(query, call.upload()).await?))
+}
+
+fn build_query(query: &Query) -> Result<BuildQuery> {
+    let text = |name: &str| query.text(name).unwrap_or_default();
+    let number = |name: &str| Ok::<i64, Error>(query.number(name)?.unwrap_or(0));
+    let mut tags = query.all("t");
+    tags.retain(|tag| !tag.is_empty());
+    Ok(BuildQuery {
+        dockerfile: text("dockerfile"),
+        tags,
+        remote: text("remote"),
+        extra_hosts: extra_hosts(query),
+        quiet: query.flag("q"),
+        no_cache: query.flag("nocache"),
+        cache_from: json_of::<Option<Vec<String>>>(query, "cachefrom")?.unwrap_or_default(),
+        pull: query.flag("pull"),
+        remove: query.flag_or("rm", true),
+        force_remove: query.flag("forcerm"),
+        squash: query.flag("squash"),
+        build_args: json_of::<Option<BTreeMap<_, _>>>(query, "buildargs")?.unwrap_or_default(),
+        labels: json_of::<Option<BTreeMap<_, _>>>(query, "labels")?.unwrap_or_default(),
+        target: text("target"),
+        network: text("networkmode"),
+        platform: text("platform"),
+        outputs: text("outputs"),
+        version: text("version"),
+        memory: number("memory")?,
+        memory_swap: number("memswap")?,
+        cpu_shares: number("cpushares")?,
+        cpu_period: number("cpuperiod")?,
+        cpu_quota: number("cpuquota")?,
+        cpuset_cpus: text("cpusetcpus"),
+        cpuset_mems: text("cpusetmems"),
+        cgroup_parent: text("cgroupparent"),
+        shm_size: number("shmsize")?,
+        security_opt: json_of::<Option<Vec<String>>>(query, "securityopt")?.unwrap_or_default(),
+        ulimits: json_of::<Option<Vec<Ulimit>>>(query, "ulimits")?.unwrap_or_default(),
+    })
+}
+
+/// Lines of `/etc/hosts`: several parameters, or several lines in one.
+fn extra_hosts(query: &Query) -> Vec<String> {
+    let hosts = query.all("extrahosts");
+    let lines = hosts.iter().flat_map(|text| text.split([',', '\n']));
+    lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A parameter that holds JSON; an absent or empty one is the zero value.
+fn json_of<T: DeserializeOwned + Default>(query: &Query, name: &str) -> Result<T> {
+    let Some(text) = query.get(name).filter(|text| !text.is_empty()) else {
+        return Ok(T::default());
+    };
+    decode::from_slice(text.as_bytes())
+        .map_err(|error| Error::invalid(format!("error reading {name}: {error}")))
+}
+
+/// Builds of this API end when their client goes; only BuildKit's have an id to cancel.
+async fn cancel(_: Call) -> Result<Reply> {
+    Err(not_built("the BuildKit protocol"))
 }
 
 async fn session(_: Call) -> Result<Reply> {
     Err(not_built("the BuildKit protocol"))
 }
 
-/// There is no build cache, so that pruning it, as `docker system prune` does, has nothing to do.
-async fn prune(_: Call) -> Result<Reply> {
-    reply::json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+async fn prune(call: Call) -> Result<Reply> {
+    let forgotten = call.backends.builds.prune().await?;
+    let forgotten = Some(forgotten).filter(|keys| !keys.is_empty());
+    reply::json(&json!({ "CachesDeleted": forgotten, "SpaceReclaimed": 0 }))
 }

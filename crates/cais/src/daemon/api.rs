@@ -43,8 +43,9 @@ pub struct Services {
 
 impl Services {
     /// The same as the API's traits.
-    pub fn backends(self) -> Backends {
+    pub fn backends(self, builds: super::build::BuildBackend) -> Backends {
         Backends {
+            builds: Arc::new(builds),
             containers: Arc::new(ContainerBackend {
                 containers: self.engine.containers(),
                 engine: self.engine.clone(),

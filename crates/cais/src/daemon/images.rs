@@ -77,7 +77,7 @@ impl RootfsStore for Images {
 }
 
 /// The `config` part of an image.
-fn runtime_config(config: &ImageConfig) -> Result<cais_types::api::ImageConfig> {
+pub fn runtime_config(config: &ImageConfig) -> Result<cais_types::api::ImageConfig> {
     match &config.config {
         None => Ok(cais_types::api::ImageConfig::default()),
         Some(value) => serde_json::from_value(value.clone()).map_err(|error| {

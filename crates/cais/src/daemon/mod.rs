@@ -2,6 +2,7 @@
 //! the rooms.
 
 mod api;
+mod build;
 mod images;
 mod launcher;
 mod network_options;
@@ -158,7 +159,14 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
     for warning in rooms.networks.warnings() {
         tracing::warn!("{warning}");
     }
-    let backends = services(options, &engine, &rooms)?.backends();
+    let builds = options.data_root.join("build");
+    build::remove_leftovers(&engine, &rooms.db, &builds).await;
+    let backends = services(options, &engine, &rooms)?.backends(build::BuildBackend {
+        engine: engine.clone(),
+        images: Arc::clone(&rooms.images),
+        db: Arc::clone(&rooms.db),
+        directory: builds,
+    });
     let _pidfile = options.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut ending = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

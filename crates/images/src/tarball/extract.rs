@@ -49,6 +49,15 @@ pub fn extract_into(root: OwnedFd, archive: impl Read + Send) -> Result<Totals, 
     Ok(extract(&mut reader, root, Target::Plain)?)
 }
 
+/// Whether a stream begins as an archive, compressed or not.
+pub fn is_archive(stream: impl Read + Send) -> bool {
+    let Ok((_, plain)) = decompress(stream) else {
+        return false;
+    };
+    let mut reader = TarReader::new(BufReader::new(plain));
+    matches!(reader.next_entry(), Ok(Some(_)))
+}
+
 /// Unpacks all entries below `root`.
 pub fn extract<R: BufRead>(
     reader: &mut TarReader<R>,

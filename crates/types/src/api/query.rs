@@ -338,6 +338,48 @@ pub struct SearchQuery {
     pub auth: Option<AuthConfig>,
 }
 
+/// `POST /build`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BuildQuery {
+    /// Path of the Dockerfile within the context.
+    pub dockerfile: String,
+    /// Names for the result.
+    pub tags: Vec<String>,
+    /// A context behind a URL, instead of the body.
+    pub remote: String,
+    /// Lines of `/etc/hosts`, `name:address`.
+    pub extra_hosts: Vec<String>,
+    pub quiet: bool,
+    pub no_cache: bool,
+    pub cache_from: Vec<String>,
+    pub pull: bool,
+    /// Remove the containers of steps that went well.
+    pub remove: bool,
+    /// Remove those of steps that failed as well.
+    pub force_remove: bool,
+    pub squash: bool,
+    /// Arguments; none is one without a value.
+    pub build_args: BTreeMap<String, Option<String>>,
+    pub labels: BTreeMap<String, String>,
+    pub target: String,
+    pub network: String,
+    pub platform: String,
+    pub outputs: String,
+    /// `1` the classic builder, `2` BuildKit.
+    pub version: String,
+    pub memory: i64,
+    pub memory_swap: i64,
+    pub cpu_shares: i64,
+    pub cpu_period: i64,
+    pub cpu_quota: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+    pub cgroup_parent: String,
+    pub shm_size: i64,
+    pub security_opt: Vec<String>,
+    pub ulimits: Vec<super::Ulimit>,
+}
+
 /// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TtySize {

@@ -1,0 +1,195 @@
+//! The solver: stages that do not wait for each other run side by side, each as soon as those it needs are there.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use cais_types::{Digest, Error, Result};
+use serde_json::json;
+
+use crate::dockerfile::Dockerfile;
+use crate::messages::{Messages, Sequence, StageLog, canceled};
+use crate::plan::{Plan, PlannedStage, plan};
+use crate::ports::Ports;
+use crate::request::BuildRequest;
+use crate::stage::{Finished, StageRun};
+
+/// A build whose file was read and understood.
+pub struct Prepared {
+    request: BuildRequest,
+    plan: Plan,
+}
+
+/// Reads the file and plans the build.
+///
+/// # Errors
+/// Invalid: the file, a variable in a FROM, the target.
+pub fn prepare(request: BuildRequest) -> Result<Prepared> {
+    let file = Dockerfile::parse(request.dockerfile.clone())?;
+    let plan = plan(&request, file)?;
+    Ok(Prepared { request, plan })
+}
+
+/// What became of stages, as those that wait for them see it.
+#[derive(Default)]
+pub struct Progress {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    finished: BTreeMap<usize, Finished>,
+    failed: bool,
+}
+
+impl Progress {
+    /// Waits for a stage.
+    ///
+    /// # Errors
+    /// Canceled: some stage has failed.
+    pub fn wait(&self, stage: usize) -> Result<Finished> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(finished) = state.finished.get(&stage) {
+                return Ok(finished.clone());
+            }
+            if state.failed {
+                return Err(canceled());
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn end(&self, stage: usize, result: Result<Finished>) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = match result {
+            Ok(finished) => {
+                state.finished.insert(stage, finished);
+                Ok(())
+            }
+            Err(error) => {
+                state.failed = true;
+                Err(error)
+            }
+        };
+        self.changed.notify_all();
+        result
+    }
+}
+
+/// Lets nobody wait for a stage whose thread has died.
+struct Unfinished<'a>(&'a Progress);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = Error::internal("a stage of the build has panicked");
+            let _ = self.0.end(usize::MAX, Err(error));
+        }
+    }
+}
+
+impl Prepared {
+    /// Builds, and tells the client how it goes; a failure is the last message.
+    pub fn run(self, ports: Ports<'_>, out: &dyn Messages) {
+        let quiet = Quiet;
+        let shown: &dyn Messages = if self.request.quiet { &quiet } else { out };
+        let result = self.build(ports, shown).and_then(|id| {
+            self.tell(&id, ports, out)?;
+            Ok(id)
+        });
+        if let Err(error) = result {
+            let message = json!({
+                "errorDetail": error_detail(&error),
+                "error": error.message(),
+            });
+            // The client may have gone; then nobody is left to be told.
+            let _ = out.send(message.to_string().into_bytes());
+        }
+    }
+
+    fn build(&self, ports: Ports<'_>, out: &dyn Messages) -> Result<Digest> {
+        let progress = Progress::default();
+        let sequence = Sequence::new(out);
+        let failure: Mutex<Option<Error>> = Mutex::default();
+        std::thread::scope(|scope| {
+            for stage in &self.plan.stages {
+                let log = sequence.stage();
+                let (progress, failure, sequence) = (&progress, &failure, &sequence);
+                scope.spawn(move || {
+                    let unfinished = Unfinished(progress);
+                    let result = self.stage(stage, ports, log, progress);
+                    let result = progress.end(stage.index, result);
+                    drop(unfinished);
+                    if let Err(error) = result {
+                        sequence.cancel();
+                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        // What failed first is what the others were canceled for.
+                        failure.get_or_insert(error);
+                    }
+                });
+            }
+            // A client that has gone is told to the stages by their logs.
+            let _ = sequence.drain();
+        });
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let finished = progress.wait(self.plan.target)?;
+        finished
+            .image
+            .ok_or_else(|| Error::invalid("No image was generated. Is your Dockerfile empty?"))
+    }
+
+    fn stage(
+        &self,
+        stage: &PlannedStage,
+        ports: Ports<'_>,
+        log: StageLog,
+        progress: &Progress,
+    ) -> Result<Finished> {
+        let is_target = stage.index == self.plan.target;
+        StageRun::begin(&self.request, &self.plan, stage, ports, log, progress)?.run(is_target)
+    }
+
+    fn tell(&self, id: &Digest, ports: Ports<'_>, out: &dyn Messages) -> Result<()> {
+        let send = |value: serde_json::Value| out.send(value.to_string().into_bytes());
+        if self.request.quiet {
+            send(json!({ "stream": format!("{id}\n") }))?;
+        } else {
+            send(json!({ "aux": { "ID": id.to_string() } }))?;
+            send(json!({ "stream": format!("Successfully built {}\n", id.short()) }))?;
+        }
+        for tag in &self.request.tags {
+            ports.images.tag(id, tag)?;
+            if !self.request.quiet {
+                send(json!({ "stream": format!("Successfully tagged {tag}\n") }))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The exit code of a command goes into `code`, as docker's classic builder has it.
+fn error_detail(error: &Error) -> serde_json::Value {
+    let message = error.message();
+    let code = message
+        .rsplit_once("returned a non-zero code: ")
+        .and_then(|(_, code)| code.parse::<i64>().ok());
+    match code {
+        Some(code) => json!({ "code": code, "message": message }),
+        None => json!({ "message": message }),
+    }
+}
+
+/// Shows nothing.
+struct Quiet;
+
+impl Messages for Quiet {
+    fn send(&self, _: Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+}

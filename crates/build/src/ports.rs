@@ -1,0 +1,169 @@
+//! What the builder needs from other rooms: small blocking traits, filled by the composition root.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use cais_types::api::ImageConfig;
+use cais_types::{ContainerId, Digest, Result};
+
+/// An image that a stage begins with, or copies from.
+#[derive(Clone, Debug)]
+pub struct BaseImage {
+    pub id: Digest,
+    pub config: ImageConfig,
+    pub author: String,
+    /// `linux/amd64`.
+    pub platform: String,
+}
+
+/// An image about to be made on top of another.
+#[derive(Clone, Debug)]
+pub struct NewImage {
+    /// The image below; none for the first of a stage from `scratch`.
+    pub parent: Option<Digest>,
+    /// What wrote the new layer: a snapshot or a step's container. None changes the configuration only.
+    pub layer: Option<ContainerId>,
+    pub config: ImageConfig,
+    pub author: String,
+    /// The line of its history.
+    pub created_by: String,
+}
+
+/// Images, and writable trees on top of them.
+pub trait ImageStore: Send + Sync {
+    /// Finds an image of this host by reference, id or unique id prefix.
+    fn find(&self, name: &str) -> Option<Digest>;
+    /// The image of this id.
+    fn image(&self, id: &Digest) -> Result<BaseImage>;
+    /// Fetches an image from its registry; `progress` gets JSON messages.
+    fn pull(
+        &self,
+        name: &str,
+        platform: &str,
+        progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<()>;
+    /// A writable tree on top of an image, or an empty one. [`ImageStore::discard`] ends it.
+    fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)>;
+    /// Ends a snapshot; one that was made a layer is no error.
+    fn discard(&self, snapshot: &ContainerId) -> Result<()>;
+    /// The tree of an image, read-only.
+    fn root(&self, image: &Digest) -> Result<OwnedFd>;
+    /// Makes an image. The layer's tree is taken over.
+    fn commit(&self, image: NewImage) -> Result<Digest>;
+    /// Gives an image a name.
+    fn tag(&self, image: &Digest, name: &str) -> Result<()>;
+    /// Whether a file is a tar archive, compressed or not.
+    fn is_archive(&self, file: &File) -> Result<bool>;
+    /// Unpacks an archive into a directory, whose links are followed within it only.
+    fn unpack(&self, file: File, into: OwnedFd) -> Result<()>;
+}
+
+/// A command to run on top of an image.
+#[derive(Clone, Debug, Default)]
+pub struct RunStep {
+    pub image: Option<Digest>,
+    pub argv: Vec<String>,
+    pub env: Vec<String>,
+    pub user: String,
+    pub working_dir: String,
+    /// `default`, `none`, `host`, or what the build asked for.
+    pub network: String,
+    pub host: Host,
+    pub mounts: Vec<StepMount>,
+}
+
+/// What the build asked for all its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    pub extra_hosts: Vec<String>,
+    pub shm_size: i64,
+    pub memory: i64,
+    pub memory_swap: i64,
+    pub cpu_shares: i64,
+    pub cpu_period: i64,
+    pub cpu_quota: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+    pub cgroup_parent: String,
+    pub security_opt: Vec<String>,
+    /// Name, soft and hard limit.
+    pub ulimits: Vec<(String, i64, i64)>,
+}
+
+/// Something a command sees in its tree that is no part of the layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepMount {
+    /// A directory or file of the context.
+    Context {
+        source: OwnedPath,
+        target: String,
+        read_only: bool,
+    },
+    /// A directory that outlives the build.
+    Cache {
+        id: String,
+        target: String,
+        read_only: bool,
+        mode: u32,
+        owner: (u32, u32),
+        exclusive: bool,
+    },
+    Tmpfs {
+        target: String,
+        size: i64,
+    },
+}
+
+/// A path on the host that was resolved below a root.
+pub type OwnedPath = std::path::PathBuf;
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub code: i64,
+    /// Whose tree holds what it wrote.
+    pub container: ContainerId,
+}
+
+/// Runs commands in containers.
+pub trait Executor: Send + Sync {
+    /// Runs a command to its end. `started` gets the container's id, `output` what it prints. Fails with `Canceled` when the
+    /// client has gone.
+    fn run(&self, step: RunStep, events: &mut dyn RunEvents) -> Result<Ran>;
+    /// Removes a container that ran a command.
+    fn discard(&self, container: &ContainerId) -> Result<()>;
+}
+
+/// What happens while a command runs.
+pub trait RunEvents: Send {
+    fn started(&mut self, container: &ContainerId) -> Result<()>;
+    fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<()>;
+}
+
+/// Where a command printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Which image a step made, by the step's key.
+pub trait CacheIndex: Send + Sync {
+    fn get(&self, key: &str) -> Result<Option<Digest>>;
+    fn put(&self, key: &str, image: &Digest) -> Result<()>;
+}
+
+/// Files behind URLs.
+pub trait Fetcher: Send + Sync {
+    /// Writes what is behind a URL to a file; answers the name the server gave it and its time in seconds.
+    fn fetch(&self, url: &str, file: &File) -> Result<Option<i64>>;
+}
+
+/// All of them.
+#[derive(Clone, Copy)]
+pub struct Ports<'a> {
+    pub images: &'a dyn ImageStore,
+    pub executor: &'a dyn Executor,
+    pub cache: &'a dyn CacheIndex,
+    pub fetcher: &'a dyn Fetcher,
+}

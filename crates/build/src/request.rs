@@ -1,0 +1,35 @@
+//! What a build is asked for.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::dockerfile::Source;
+use crate::ports::Host;
+
+/// A build.
+#[derive(Debug)]
+pub struct BuildRequest {
+    pub dockerfile: Source,
+    /// The root of the context, and its path on the host.
+    pub context: OwnedFd,
+    pub context_path: PathBuf,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub target: String,
+    /// Names for the result.
+    pub tags: Vec<String>,
+    pub no_cache: bool,
+    /// Ask the registry for base images even when they are here.
+    pub pull: bool,
+    /// Show nothing but the id of the result.
+    pub quiet: bool,
+    /// Keep the containers of steps.
+    pub keep_containers: bool,
+    /// Remove the containers of steps that failed.
+    pub force_remove: bool,
+    /// `default`, `none`, `host`, a network's name, `container:NAME`.
+    pub network: String,
+    pub host: Host,
+    pub platform: String,
+}

@@ -1,0 +1,337 @@
+//! One stage: its base, then one image per step, each found in the cache or made.
+
+use std::collections::BTreeMap;
+
+use cais_types::api::ImageConfig;
+use cais_types::{ContainerId, Digest, Error, Result};
+
+use crate::builder::Progress;
+use crate::cache::Key;
+use crate::dockerfile::instruction::Pair;
+use crate::dockerfile::scope::StageScope;
+use crate::dockerfile::{self, Instruction, Kind, ParseError, Stage};
+use crate::messages::StageLog;
+use crate::plan::{Base, Plan, PlannedStage};
+use crate::ports::{NewImage, Ports};
+use crate::request::BuildRequest;
+use crate::steps;
+
+/// The shell of shell forms.
+const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+/// What every image from `scratch` has in its environment.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a stage has become.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// None for a stage from `scratch` without instructions.
+    pub image: Option<Digest>,
+    pub config: ImageConfig,
+    pub author: String,
+    pub scope: StageScope,
+}
+
+/// A stage that is being built.
+pub struct StageRun<'a> {
+    pub request: &'a BuildRequest,
+    pub plan: &'a Plan,
+    pub ports: Ports<'a>,
+    pub log: StageLog,
+    pub progress: &'a Progress,
+    pub stage: &'a Stage,
+    pub index: usize,
+    step: usize,
+    /// The image so far.
+    pub image: Option<Digest>,
+    pub config: ImageConfig,
+    pub author: String,
+    pub scope: StageScope,
+    /// Whether this stage has set a command, which an ENTRYPOINT then keeps.
+    pub command_set: bool,
+}
+
+impl<'a> StageRun<'a> {
+    /// Finds or fetches the base.
+    ///
+    /// # Errors
+    /// Not found: the base. Canceled: the stage it stands on has failed.
+    pub fn begin(
+        request: &'a BuildRequest,
+        plan: &'a Plan,
+        planned: &'a PlannedStage,
+        ports: Ports<'a>,
+        log: StageLog,
+        progress: &'a Progress,
+    ) -> Result<Self> {
+        let stage = &plan.file.stages[planned.index];
+        let mut run = Self {
+            request,
+            plan,
+            ports,
+            log,
+            progress,
+            stage,
+            index: planned.index,
+            step: planned.first_step,
+            image: None,
+            config: ImageConfig::default(),
+            author: String::new(),
+            scope: plan.global.stage(&[]),
+            command_set: false,
+        };
+        run.announce(&stage.instruction.text)?;
+        match &planned.base {
+            Base::Scratch => run.use_config(ImageConfig {
+                env: Some(vec![PATH.to_owned()]),
+                ..ImageConfig::default()
+            }),
+            Base::Stage(index) => {
+                let below = progress.wait(*index)?;
+                run.image = below.image;
+                run.author = below.author;
+                run.scope = below.scope;
+                run.config = below.config;
+            }
+            Base::Image(name) => {
+                let id = run.base_image(name, &planned.platform)?;
+                let base = ports.images.image(&id)?;
+                run.image = Some(id);
+                run.author = base.author;
+                run.use_config(base.config);
+            }
+        }
+        run.arrived()?;
+        run.triggers()?;
+        Ok(run)
+    }
+
+    fn use_config(&mut self, config: ImageConfig) {
+        self.scope = self
+            .plan
+            .global
+            .stage(config.env.as_deref().unwrap_or_default());
+        self.config = config;
+    }
+
+    /// The image of this name, from this host unless it is missing or a newer one is asked for.
+    pub fn base_image(&self, name: &str, platform: &str) -> Result<Digest> {
+        let images = self.ports.images;
+        if !self.request.pull
+            && let Some(id) = images.find(name)
+        {
+            return Ok(id);
+        }
+        images.pull(name, platform, &mut |message| self.log.message(message))?;
+        images
+            .find(name)
+            .ok_or_else(|| Error::not_found(format!("No such image: {name}")))
+    }
+
+    /// Runs all instructions; the target gets the labels of the request.
+    ///
+    /// # Errors
+    /// The first step that fails.
+    pub fn run(mut self, is_target: bool) -> Result<Finished> {
+        for instruction in &self.stage.instructions {
+            self.announce(&instruction.text)?;
+            self.instruction(instruction)?;
+            self.arrived()?;
+        }
+        if is_target && !self.request.labels.is_empty() {
+            self.labels()?;
+        }
+        if is_target && self.image.is_none() {
+            return Err(Error::invalid(
+                "No image was generated. Is your Dockerfile empty?",
+            ));
+        }
+        Ok(Finished {
+            image: self.image,
+            config: self.config,
+            author: self.author,
+            scope: self.scope,
+        })
+    }
+
+    fn announce(&mut self, text: &str) -> Result<()> {
+        let (step, steps) = (self.step, self.plan.steps);
+        self.step += 1;
+        self.log.text(&format!("Step {step}/{steps} : {text}\n"))
+    }
+
+    fn arrived(&self) -> Result<()> {
+        let id = self.image.map_or(String::new(), |id| id.short());
+        self.log.text(&format!(" ---> {id}\n"))
+    }
+
+    /// The instructions that the base image left for its children.
+    fn triggers(&mut self) -> Result<()> {
+        let triggers = self.config.on_build.take().unwrap_or_default();
+        if triggers.is_empty() {
+            return Ok(());
+        }
+        let plural = if triggers.len() == 1 { "" } else { "s" };
+        self.log.text(&format!(
+            "# Executing {} build trigger{plural}\n",
+            triggers.len()
+        ))?;
+        for trigger in triggers {
+            let read = dockerfile::reader::statements(&trigger)?;
+            for statement in &read.statements {
+                let mut directives = read.directives.clone();
+                directives.escape = self.plan.file.directives.escape;
+                let instruction = dockerfile::instruction(statement, &directives)?;
+                if matches!(
+                    instruction.kind,
+                    Kind::From(_) | Kind::Maintainer(_) | Kind::Onbuild(_)
+                ) {
+                    let keyword = instruction.kind.keyword();
+                    let text = format!("{keyword} isn't allowed as an ONBUILD trigger");
+                    return Err(Error::invalid(text));
+                }
+                self.instruction(&instruction)?;
+            }
+        }
+        self.arrived()
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) -> Result<()> {
+        let result = match &instruction.kind {
+            Kind::Run(run) => steps::run::run(self, run),
+            Kind::Copy(transfer) => steps::transfer::run(self, "COPY", transfer),
+            Kind::Add(transfer) => steps::transfer::run(self, "ADD", transfer),
+            Kind::Workdir(path) => steps::workdir::run(self, path),
+            kind => steps::metadata::run(self, kind),
+        };
+        result.map_err(|error| match error.class() {
+            // A word that can't be expanded: the line helps to find it.
+            cais_types::ErrorClass::Invalid if error.message().starts_with("failed to process") => {
+                ParseError::at(instruction.lines, error.message()).into()
+            }
+            _ => error,
+        })
+    }
+
+    /// The labels of the request, as a step of its own like docker's classic builder makes it.
+    fn labels(&mut self) -> Result<()> {
+        let pairs: Vec<(String, String)> = self
+            .request
+            .labels
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let text: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let text = format!("LABEL {}", text.join(" "));
+        self.announce(&text)?;
+        steps::metadata::set_labels(self, pairs);
+        self.commit_config(&text)?;
+        self.arrived()
+    }
+
+    /// The shell of this stage.
+    pub fn shell(&self) -> Vec<String> {
+        let shell = self.config.shell.clone();
+        shell.unwrap_or_else(|| SHELL.map(str::to_owned).to_vec())
+    }
+
+    /// Expands one word.
+    ///
+    /// # Errors
+    /// Invalid: see [`crate::dockerfile::lexer::Lexer::expand`].
+    pub fn expand(&self, word: &str) -> Result<String> {
+        let expansion = self.scope.expand(word);
+        let expansion = expansion.map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(expansion.text)
+    }
+
+    /// Expands names and values, all of them before any is set.
+    ///
+    /// # Errors
+    /// As [`StageRun::expand`].
+    pub fn expand_pairs(&self, pairs: &[Pair]) -> Result<Vec<(String, String)>> {
+        let pair = |pair: &Pair| Ok((self.expand(&pair.name)?, self.expand(&pair.value)?));
+        pairs.iter().map(pair).collect()
+    }
+
+    /// Makes an image of the changed configuration.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn commit_config(&mut self, definition: &str) -> Result<()> {
+        let created_by = format!("{} {definition}", nop(&self.shell()));
+        let key = self.key(&created_by).finish();
+        if self.cached(&key)? {
+            return Ok(());
+        }
+        self.commit(None, created_by, &key)
+    }
+
+    /// A key of what the configuration is and what the step says.
+    pub fn key(&self, definition: &str) -> Key {
+        let config = serde_json::to_vec(&self.config).unwrap_or_default();
+        Key::on(self.image.as_ref())
+            .with(definition)
+            .with(config)
+            .with(&self.author)
+    }
+
+    /// Takes the image of a step that was made before; tells whether there is one.
+    ///
+    /// # Errors
+    /// Those of the index, and a client that has gone.
+    pub fn cached(&mut self, key: &str) -> Result<bool> {
+        if self.request.no_cache {
+            return Ok(false);
+        }
+        let Some(id) = self.ports.cache.get(key)? else {
+            return Ok(false);
+        };
+        if self.ports.images.image(&id).is_err() {
+            return Ok(false);
+        }
+        self.image = Some(id);
+        self.log.text(" ---> Using cache\n")?;
+        Ok(true)
+    }
+
+    /// Makes the step's image and remembers it.
+    ///
+    /// # Errors
+    /// Those of the store and the index.
+    pub fn commit(
+        &mut self,
+        layer: Option<ContainerId>,
+        created_by: String,
+        key: &str,
+    ) -> Result<()> {
+        let id = self.ports.images.commit(NewImage {
+            parent: self.image,
+            layer,
+            config: self.config.clone(),
+            author: self.author.clone(),
+            created_by,
+        })?;
+        self.ports.cache.put(key, &id)?;
+        self.image = Some(id);
+        Ok(())
+    }
+
+    /// Sets a variable of the image.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.scope.set_env(name, value);
+        self.config.env = Some(self.scope.env());
+    }
+
+    /// The labels to change.
+    pub fn labels_mut(&mut self) -> &mut BTreeMap<String, String> {
+        self.config.labels.get_or_insert_default()
+    }
+}
+
+/// How the history of docker's classic builder marks what is no command.
+pub fn nop(shell: &[String]) -> String {
+    format!("{} #(nop) ", shell.join(" "))
+}

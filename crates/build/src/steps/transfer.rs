@@ -1,0 +1,362 @@
+//! COPY and ADD.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use cais_types::{Digest, Error, Result};
+use sha2::{Digest as _, Sha256};
+
+use super::workdir::below;
+use crate::dockerfile::git_ref::GitRef;
+use crate::dockerfile::instruction::Transfer;
+use crate::stage::{StageRun, nop};
+use crate::transfer::collect::{CollectError, Collected, Wanted, collect};
+use crate::transfer::place::Placer;
+use crate::transfer::{digest, mode, owner};
+
+/// A file that is no part of any tree: a here-document, or what was behind a URL.
+struct Loose {
+    name: String,
+    content: Content,
+}
+
+enum Content {
+    Text(String),
+    Fetched { file: File, time: i64 },
+}
+
+/// What is copied, ready to be placed.
+struct Ready {
+    collected: Collected,
+    loose: Vec<Loose>,
+    /// What all of it is.
+    digest: String,
+    /// The destination from the root, and whether its name says that it is a directory.
+    destination: PathBuf,
+    directory: bool,
+}
+
+/// Runs the instruction.
+pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<()> {
+    let fail = |error: Error| match error.class() {
+        cais_types::ErrorClass::Unsupported | cais_types::ErrorClass::Canceled => error,
+        class => Error::new(class, format!("{keyword} failed: {}", error.message())),
+    };
+    let ready = ready(stage, keyword, transfer).map_err(fail)?;
+    let chown = expand_option(stage, transfer.chown.as_deref())?;
+    let chmod = expand_option(stage, transfer.chmod.as_deref())?;
+    let chmod = chmod.as_deref().map(mode::parse).transpose()?;
+    let created_by = format!(
+        "{}{keyword} {}{} in {} ",
+        nop(&stage.shell()),
+        chown
+            .as_ref()
+            .map_or(String::new(), |owner| format!("--chown={owner} ")),
+        ready.digest,
+        shown(&ready),
+    );
+    let unpack = format!("{:?}", transfer.unpack);
+    let key = stage
+        .key(&created_by)
+        .with(format!("{chmod:?}"))
+        .with(unpack)
+        .finish();
+    if stage.cached(&key)? {
+        return Ok(());
+    }
+    let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;
+    let placed = place(
+        stage,
+        keyword,
+        transfer,
+        ready,
+        root,
+        chown.as_deref(),
+        chmod,
+    );
+    let result = placed
+        .map_err(fail)
+        .and_then(|()| stage.commit(Some(snapshot), created_by, &key));
+    let discarded = stage.ports.images.discard(&snapshot);
+    result.and(discarded)
+}
+
+fn shown(ready: &Ready) -> String {
+    let path = ready.destination.to_string_lossy();
+    if ready.directory && !path.ends_with('/') {
+        return format!("{path}/");
+    }
+    path.into_owned()
+}
+
+fn expand_option(stage: &StageRun<'_>, word: Option<&str>) -> Result<Option<String>> {
+    word.map(|word| stage.expand(word)).transpose()
+}
+
+fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Ready> {
+    let sources: Vec<String> = transfer
+        .sources
+        .iter()
+        .map(|source| stage.expand(source))
+        .collect::<Result<_>>()?;
+    let (remote, local): (Vec<String>, Vec<String>) = sources
+        .into_iter()
+        .partition(|source| keyword == "ADD" && is_remote(source));
+    let destination = stage.expand(&transfer.destination)?;
+    let written_as_directory = destination.ends_with('/') || destination.ends_with("/.");
+    let several = remote.len() + local.len() + transfer.documents.len() > 1;
+    let mut loose = documents(stage, transfer)?;
+    for url in &remote {
+        loose.push(fetch(stage, url, transfer, written_as_directory)?);
+    }
+    let collected = if local.is_empty() {
+        Collected::default()
+    } else {
+        files(stage, transfer, local)?
+    };
+    let several = several || collected.sources > 1;
+    if several && !written_as_directory {
+        return Err(Error::invalid(format!(
+            "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
+        )));
+    }
+    Ok(Ready {
+        digest: summary(&collected, &mut loose)?,
+        directory: written_as_directory || collected.directory || transfer.parents,
+        destination: PathBuf::from(below(&stage.config.working_dir, &destination)),
+        collected,
+        loose,
+    })
+}
+
+/// `file:...`, `dir:...` or `multi:...`, as docker's history names what was copied.
+fn summary(collected: &Collected, loose: &mut [Loose]) -> Result<String> {
+    let io = |error: std::io::Error| Error::internal(error.to_string());
+    let count = collected.sources + loose.len();
+    let files = digest::digest(collected).map_err(io)?;
+    let mut hash = Sha256::new();
+    hash.update(files.as_bytes());
+    for one in loose {
+        hash.update((one.name.len() as u64).to_le_bytes());
+        hash.update(&one.name);
+        match &mut one.content {
+            Content::Text(text) => hash.update(text),
+            Content::Fetched { file, .. } => hash.update(digest_of(file)?.as_bytes()),
+        }
+    }
+    let digest = Digest::from_bytes(hash.finalize().into()).hex();
+    let kind = match (count, collected.directory) {
+        (1, true) => "dir",
+        (1, false) => "file",
+        _ => "multi",
+    };
+    Ok(format!("{kind}:{digest}"))
+}
+
+fn documents(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Vec<Loose>> {
+    let document = |document: &crate::dockerfile::heredoc::Heredoc| {
+        let text = document.text();
+        let text = if document.expand {
+            let expansion = stage.scope.expand_document(&text);
+            expansion
+                .map_err(|error| Error::invalid(error.to_string()))?
+                .text
+        } else {
+            text
+        };
+        Ok(Loose {
+            name: document.name.clone(),
+            content: Content::Text(text),
+        })
+    };
+    transfer.documents.iter().map(document).collect()
+}
+
+fn files(stage: &StageRun<'_>, transfer: &Transfer, sources: Vec<String>) -> Result<Collected> {
+    let root = source_root(stage, transfer.from.as_deref())?;
+    let wanted = Wanted {
+        sources,
+        parents: transfer.parents,
+        exclude: transfer.exclude.clone(),
+        if_exists: transfer.if_exists,
+    };
+    collect(root, &wanted).map_err(|error| {
+        let text = error.to_string();
+        match error {
+            CollectError::Missing(_) if transfer.from.is_none() => Error::invalid(format!(
+                "file not found in build context or excluded by .dockerignore: {text}"
+            )),
+            CollectError::Io { .. } => Error::internal(text),
+            _ => Error::invalid(text),
+        }
+    })
+}
+
+/// The context, or the tree of a stage or an image.
+fn source_root(stage: &StageRun<'_>, from: Option<&str>) -> Result<OwnedFd> {
+    let Some(from) = from else {
+        let context = stage.request.context.try_clone();
+        return context.map_err(|error| Error::internal(error.to_string()));
+    };
+    let file = &stage.plan.file;
+    let image = match file.stage_from(from, stage.index).map_err(Error::invalid)? {
+        Some(index) => stage.progress.wait(index)?.image,
+        None => Some(stage.base_image(from, &stage.request.platform)?),
+    };
+    let image =
+        image.ok_or_else(|| Error::invalid(format!("stage {from} has no files to copy")))?;
+    stage.ports.images.root(&image)
+}
+
+fn is_remote(source: &str) -> bool {
+    source.starts_with("http://")
+        || source.starts_with("https://")
+        || matches!(GitRef::parse(source), Ok(Some(_)))
+}
+
+fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) -> Result<Loose> {
+    if GitRef::parse(url).map_err(Error::invalid)?.is_some() {
+        return Err(Error::unsupported(
+            "ADD of git repositories is not built yet",
+        ));
+    }
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let after_host = path.splitn(4, '/').nth(3).unwrap_or("");
+    let name = after_host.rsplit('/').next().unwrap_or("").to_owned();
+    if name.is_empty() && directory {
+        return Err(Error::invalid(format!(
+            "cannot determine filename from url: {url}"
+        )));
+    }
+    let mut file = scratch_file(&stage.request.context_path)?;
+    let time = stage.ports.fetcher.fetch(url, &file)?;
+    let have = digest_of(&mut file)?;
+    if let Some(want) = &transfer.checksum {
+        let want = stage.expand(want)?;
+        if want != have.to_string() {
+            return Err(Error::invalid(format!(
+                "digest mismatch sha256:{}: {want}",
+                have.hex()
+            )));
+        }
+    }
+    Ok(Loose {
+        name,
+        content: Content::Fetched {
+            file,
+            time: time.unwrap_or(0),
+        },
+    })
+}
+
+/// A file beside the context that has no name and so is gone with the build.
+fn scratch_file(context: &Path) -> Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let directory = context.parent().unwrap_or(context);
+    let file = rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600));
+    Ok(file
+        .map_err(|errno| Error::internal(format!("{}: {errno}", directory.display())))?
+        .into())
+}
+
+fn digest_of(file: &mut File) -> Result<Digest> {
+    let io = |error: std::io::Error| Error::internal(error.to_string());
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    loop {
+        let count = file.read(&mut buffer).map_err(io)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+    }
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    Ok(Digest::from_bytes(hash.finalize().into()))
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, all of it decided before"
+)]
+fn place(
+    stage: &StageRun<'_>,
+    keyword: &str,
+    transfer: &Transfer,
+    mut ready: Ready,
+    root: OwnedFd,
+    chown: Option<&str>,
+    chmod: Option<mode::ModeChange>,
+) -> Result<()> {
+    let io = |error: std::io::Error| Error::invalid(error.to_string());
+    let owner = chown.map_or(Ok((0, 0)), |text| owner::parse(&root, text))?;
+    let placer = Placer {
+        root,
+        owner,
+        mode: chmod,
+    };
+    let directory = ready.directory || placer.is_directory(&ready.destination);
+    if keyword == "ADD" && transfer.unpack != Some(false) {
+        unpack(stage, &placer, chown, &mut ready)?;
+    }
+    placer
+        .copy(&ready.collected, &ready.destination, directory)
+        .map_err(io)?;
+    for one in ready.loose {
+        let place = if directory {
+            ready.destination.join(&one.name)
+        } else {
+            ready.destination.clone()
+        };
+        match one.content {
+            Content::Text(text) => placer.file(text.as_bytes(), &place, 0o644).map_err(io)?,
+            Content::Fetched { mut file, .. } if transfer.unpack == Some(true) => {
+                file.seek(SeekFrom::Start(0)).map_err(io)?;
+                let into = placer.directory(&ready.destination).map_err(io)?;
+                stage.ports.images.unpack(file, into)?;
+            }
+            Content::Fetched { mut file, time } => {
+                placer.opened(&mut file, &place, 0o600, time).map_err(io)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks the archives among the sources of an ADD; they are no files to copy any more.
+fn unpack(
+    stage: &StageRun<'_>,
+    placer: &Placer,
+    chown: Option<&str>,
+    ready: &mut Ready,
+) -> Result<()> {
+    let io = |error: std::io::Error| Error::internal(error.to_string());
+    let mut rest = Vec::new();
+    for item in std::mem::take(&mut ready.collected.items) {
+        // Only what the user named is unpacked, not what a directory holds.
+        let named = item.target.as_os_str().is_empty();
+        if !named || item.kind() != rustix::fs::FileType::RegularFile {
+            rest.push(item);
+            continue;
+        }
+        let mut file = File::from(item.open().map_err(io)?);
+        let archive = stage.ports.images.is_archive(&file)?;
+        if !archive {
+            rest.push(item);
+            continue;
+        }
+        if chown.is_some() {
+            return Err(Error::unsupported(
+                "ADD --chown of an archive is not built yet",
+            ));
+        }
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        let into = placer.directory(&ready.destination).map_err(io)?;
+        stage.ports.images.unpack(file, into)?;
+    }
+    ready.collected.items = rest;
+    Ok(())
+}

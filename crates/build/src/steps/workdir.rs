@@ -1,0 +1,49 @@
+//! WORKDIR: the configuration, and the directory itself when it is missing.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use cais_types::{Error, Result};
+
+use crate::dockerfile::ignore::clean;
+use crate::stage::{StageRun, nop};
+
+/// Runs the instruction.
+pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
+    let path = stage.expand(path)?;
+    let path = below(&stage.config.working_dir, &path);
+    stage.config.working_dir.clone_from(&path);
+    let created_by = format!("{}WORKDIR {path}", nop(&stage.shell()));
+    let key = stage.key(&created_by).finish();
+    if stage.cached(&key)? {
+        return Ok(());
+    }
+    let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;
+    let made = cais_sys::path_in_root::directory(root.as_fd(), Path::new(&path))
+        .map_err(|error| Error::invalid(format!("WORKDIR {path}: {error}")));
+    drop(root);
+    let result = made.and_then(|_| stage.commit(Some(snapshot), created_by, &key));
+    let discarded = stage.ports.images.discard(&snapshot);
+    result.and(discarded)
+}
+
+/// A path as seen from a working directory.
+pub fn below(directory: &str, path: &str) -> String {
+    if path.starts_with('/') {
+        return clean(path);
+    }
+    clean(&format!("/{directory}/{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_directory_before() {
+        assert_eq!(below("", "a"), "/a");
+        assert_eq!(below("/a", "b/../c"), "/a/c");
+        assert_eq!(below("/a", "/b"), "/b");
+        assert_eq!(below("/a", "../../x"), "/x");
+    }
+}

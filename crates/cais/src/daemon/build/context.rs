@@ -1,0 +1,171 @@
+//! The context of a build: an archive, or a Dockerfile alone, unpacked into a directory that goes with the build.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{Cursor, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use cais_build::dockerfile::Source;
+use cais_build::dockerfile::ignore::Ignore;
+use cais_types::api::query::BuildQuery;
+use cais_types::{ContainerId, Error, Result};
+use rustix::fs::{Mode, OFlags};
+
+/// The most bytes of a Dockerfile or an ignore file.
+const MAX: u64 = 16 << 20;
+/// Bytes that tell an archive from a Dockerfile.
+const HEAD: usize = 512;
+
+/// An unpacked context; its directory goes when this is dropped.
+pub struct Context {
+    directory: PathBuf,
+    pub dockerfile: Source,
+}
+
+impl Context {
+    /// Unpacks what the client sends, and finds the Dockerfile in it.
+    pub fn receive(
+        directory: &Path,
+        mut body: impl Read + Send,
+        query: &BuildQuery,
+    ) -> Result<Self> {
+        let id = ContainerId::from_bytes(cais_engine::create::random()?);
+        let directory = directory.join("contexts").join(id.to_string());
+        make(&directory)?;
+        let mut context = Self {
+            directory,
+            dockerfile: Source::default(),
+        };
+        make(&context.path())?;
+        let mut head = Vec::new();
+        let broken = |error: std::io::Error| Error::invalid(format!("build context: {error}"));
+        body.by_ref()
+            .take(HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(broken)?;
+        let name = if query.dockerfile.is_empty() {
+            "Dockerfile"
+        } else {
+            &query.dockerfile
+        };
+        let text = if is_archive(&head) {
+            let whole = Cursor::new(head).chain(body);
+            cais_images::extract_into(context.open()?, whole)
+                .map_err(|error| Error::invalid(format!("build context: {error}")))?;
+            let text = context.read(name)?;
+            context.hide_ignored(name)?;
+            text
+        } else {
+            let mut bytes = head;
+            body.take(MAX).read_to_end(&mut bytes).map_err(broken)?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        if text.is_empty() {
+            return Err(Error::invalid(format!(
+                "the Dockerfile ({name}) cannot be empty"
+            )));
+        }
+        context.dockerfile = Source {
+            name: name.to_owned(),
+            text,
+        };
+        Ok(context)
+    }
+
+    /// Where the files are.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join("files")
+    }
+
+    /// The root of the files.
+    pub fn open(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(self.path(), flags, Mode::empty())
+            .map_err(|errno| Error::internal(format!("{}: {errno}", self.path().display())))
+    }
+
+    /// A file of the context; links are followed within the context only.
+    fn read(&self, name: &str) -> Result<String> {
+        let root = self.open()?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let file =
+            cais_sys::path_in_root::open(root.as_fd(), Path::new(name), flags, Mode::empty());
+        let file = fs::File::from(file.map_err(|error| {
+            let reason = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            };
+            Error::invalid(format!(
+                "Cannot locate specified Dockerfile: {name}: {reason}"
+            ))
+        })?);
+        let mut bytes = Vec::new();
+        file.take(MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::invalid(format!("{name}: {error}")))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Clients send the Dockerfile and the ignore file even where they are ignored; then no COPY shall see them.
+    fn hide_ignored(&self, dockerfile: &str) -> Result<()> {
+        let Ok(text) = self.read(".dockerignore") else {
+            return Ok(());
+        };
+        let ignore = Ignore::parse(&text).map_err(|error| Error::invalid(error.to_string()))?;
+        let root = self.open()?;
+        for name in [dockerfile, ".dockerignore"] {
+            let plain = !name.contains('/') && ignore.ignores(name);
+            let Some(name) = CString::new(name).ok().filter(|_| plain) else {
+                continue;
+            };
+            cais_sys::tree::remove(root.as_fd(), &name)
+                .map_err(|error| Error::internal(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.directory) {
+            tracing::warn!(%error, directory = %self.directory.display(), "a build context stays");
+        }
+    }
+}
+
+fn make(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|error| Error::internal(format!("{}: {error}", path.display())))
+}
+
+/// Removes a directory; a missing one is no error.
+pub fn remove(directory: &Path) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+        return Ok(());
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = match rustix::fs::open(parent, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        result => result?,
+    };
+    let name = CString::new(name.as_encoded_bytes())?;
+    cais_sys::tree::remove(parent.as_fd(), &name)
+}
+
+/// Whether the first bytes are those of a tar archive or of a compressed stream; text is a Dockerfile.
+fn is_archive(head: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 4] = [
+        &[0x1f, 0x8b, 8],
+        b"BZh",
+        &[0xfd, b'7', b'z', b'X', b'Z', 0],
+        &[0x28, 0xb5, 0x2f, 0xfd],
+    ];
+    let compressed = MAGIC.iter().any(|magic| head.starts_with(magic));
+    // The end of an archive is two blocks of zeros: one without files is an archive too.
+    compressed || head.get(257..262) == Some(b"ustar") || (head.len() == HEAD && head.contains(&0))
+}

@@ -1,0 +1,299 @@
+//! Steps run as containers of the engine: with its isolation, its network and its limits.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use cais_build::messages::canceled;
+use cais_build::ports::{Executor, Ran, RunEvents, RunStep, StepMount, Stream};
+use cais_engine::{Containers, Engine};
+use cais_state::{Db, Durability};
+use cais_types::api::query::{AttachQuery, RemoveQuery, WaitCondition};
+use cais_types::api::{
+    ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, LogConfig, Mount,
+    TmpfsOptions, Ulimit,
+};
+use cais_types::{ClientConnection, ContainerId, Error, Result};
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Table of the containers that steps run in, so that a daemon that was killed leaves none.
+const CONTAINERS: &str = "build-container";
+/// Bytes before each piece of output.
+const HEADER: usize = 8;
+/// The most bytes of output in one message.
+const PIECE: usize = 64 * 1024;
+
+/// Runs steps for one client.
+pub struct Steps {
+    pub engine: Engine,
+    pub handle: Handle,
+    pub caches: PathBuf,
+    pub db: Arc<Db>,
+    /// Closed when the client has gone.
+    pub client: mpsc::Sender<Result<Bytes>>,
+}
+
+impl Executor for Steps {
+    fn run(&self, step: RunStep, events: &mut dyn RunEvents) -> Result<Ran> {
+        let exclusive = Self::exclusive(&step);
+        let _held: Vec<_> = exclusive
+            .iter()
+            .map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        let request = self.container(step)?;
+        let containers = self.engine.containers();
+        let made = self.handle.block_on(containers.create(None, request))?;
+        let id: ContainerId = made
+            .id
+            .parse()
+            .map_err(|_| Error::internal("the engine made a container without an id"))?;
+        let run = self
+            .db
+            .put(Durability::Process, CONTAINERS, &made.id, &())
+            .map_err(|error| Error::internal(error.to_string()))
+            .and_then(|()| events.started(&id))
+            .and_then(|()| {
+                self.handle
+                    .block_on(self.watch(&containers, &made.id, events))
+            });
+        match run {
+            Ok(code) => Ok(Ran {
+                code,
+                container: id,
+            }),
+            Err(error) => {
+                self.discard(&id)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn discard(&self, container: &ContainerId) -> Result<()> {
+        let id = container.to_string();
+        let removed = self.handle.block_on(remove(&self.engine.containers(), &id));
+        let forgotten = self.db.delete(Durability::Process, CONTAINERS, &id);
+        removed.and(forgotten.map_err(|error| Error::internal(error.to_string())))
+    }
+}
+
+async fn remove(containers: &Containers, id: &str) -> Result<()> {
+    let query = RemoveQuery {
+        force: true,
+        volumes: true,
+        link: false,
+    };
+    containers.remove(id, query).await
+}
+
+/// Removes the containers of builds that a killed daemon left, and their contexts.
+pub async fn remove_leftovers(engine: &Engine, db: &Db, directory: &std::path::Path) {
+    let leftovers = db.all::<()>(CONTAINERS).unwrap_or_default();
+    for (id, ()) in leftovers {
+        // One that is gone already is what we want.
+        let _ = remove(&engine.containers(), &id).await;
+        let _ = db.delete(Durability::Process, CONTAINERS, &id);
+    }
+    if let Err(error) = super::context::remove(&directory.join("contexts")) {
+        tracing::warn!(%error, "contexts of builds that ended badly stay");
+    }
+}
+
+impl Steps {
+    /// Starts a container and passes its output on until it ends; answers its exit code.
+    async fn watch(
+        &self,
+        containers: &Containers,
+        id: &str,
+        events: &mut dyn RunEvents,
+    ) -> Result<i64> {
+        let (ours, theirs) = UnixStream::pair().map_err(io)?;
+        ours.set_nonblocking(true).map_err(io)?;
+        let mut ours = tokio::net::UnixStream::from_std(ours).map_err(io)?;
+        let query = AttachQuery {
+            stream: true,
+            stdout: true,
+            stderr: true,
+            ..AttachQuery::default()
+        };
+        let attach = containers.attach(id, query).await?;
+        let connection = ClientConnection {
+            socket: theirs.into(),
+            unread: Vec::new(),
+        };
+        (attach.serve)(connection).await?;
+        let exit = containers.wait(id, WaitCondition::NextExit).await?;
+        containers.start(id, None).await?;
+        tokio::select! {
+            output = output(&mut ours, events) => output?,
+            () = self.client.closed() => return Err(canceled()),
+        }
+        Ok(exit.await?.status_code)
+    }
+
+    fn container(&self, step: RunStep) -> Result<ContainerCreateRequest> {
+        let image = step.image.map_or(String::new(), |id| id.to_string());
+        let mounts = step
+            .mounts
+            .into_iter()
+            .map(|mount| self.mount(mount))
+            .collect::<Result<Vec<_>>>()?;
+        let host = step.host;
+        let config = ContainerConfig {
+            image,
+            cmd: Some(step.argv),
+            // The image's own would stand before the command.
+            entrypoint: Some(vec![String::new()]),
+            env: step.env,
+            user: step.user,
+            working_dir: step.working_dir,
+            healthcheck: Some(HealthConfig {
+                test: vec!["NONE".to_owned()],
+                ..HealthConfig::default()
+            }),
+            ..ContainerConfig::default()
+        };
+        let mut host_config = HostConfig {
+            network_mode: step.network,
+            extra_hosts: Some(host.extra_hosts).filter(|list| !list.is_empty()),
+            shm_size: host.shm_size,
+            security_opt: Some(host.security_opt).filter(|list| !list.is_empty()),
+            mounts,
+            log_config: LogConfig {
+                r#type: "none".to_owned(),
+                ..LogConfig::default()
+            },
+            ..HostConfig::default()
+        };
+        let resources = &mut host_config.resources;
+        resources.memory = host.memory;
+        resources.memory_swap = host.memory_swap;
+        resources.cpu_shares = host.cpu_shares;
+        resources.cpu_period = host.cpu_period;
+        resources.cpu_quota = host.cpu_quota;
+        resources.cpuset_cpus = host.cpuset_cpus;
+        resources.cpuset_mems = host.cpuset_mems;
+        resources.cgroup_parent = host.cgroup_parent;
+        let ulimits: Vec<Ulimit> = host
+            .ulimits
+            .into_iter()
+            .map(|(name, soft, hard)| Ulimit { name, hard, soft })
+            .collect();
+        resources.ulimits = Some(ulimits).filter(|list| !list.is_empty());
+        Ok(ContainerCreateRequest {
+            config,
+            host_config,
+            networking_config: None,
+        })
+    }
+
+    fn mount(&self, mount: StepMount) -> Result<Mount> {
+        let bind = |source: PathBuf, target, read_only| Mount {
+            r#type: "bind".to_owned(),
+            source: source.to_string_lossy().into_owned(),
+            target,
+            read_only,
+            ..Mount::default()
+        };
+        match mount {
+            StepMount::Context {
+                source,
+                target,
+                read_only,
+            } => Ok(bind(source, target, read_only)),
+            StepMount::Tmpfs { target, size } => Ok(Mount {
+                r#type: "tmpfs".to_owned(),
+                target,
+                tmpfs_options: Some(TmpfsOptions {
+                    size_bytes: size,
+                    ..TmpfsOptions::default()
+                }),
+                ..Mount::default()
+            }),
+            StepMount::Cache {
+                id,
+                target,
+                read_only,
+                mode,
+                owner,
+                ..
+            } => Ok(bind(self.cache(&id, mode, owner)?, target, read_only)),
+        }
+    }
+
+    /// The directory of a cache, made when it is missing. An id is never part of a path (CVE-2026-33747).
+    fn cache(&self, id: &str, mode: u32, owner: (u32, u32)) -> Result<PathBuf> {
+        let path = self.caches.join(cais_images::digest(id.as_bytes()).hex());
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.caches)
+            .map_err(io)?;
+        builder.recursive(false).create(&path).map_err(io)?;
+        chown(&path, Some(owner.0), Some(owner.1)).map_err(io)?;
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&path, mode).map_err(io)?;
+        Ok(path)
+    }
+
+    /// The locks of caches that only one step at a time may use.
+    fn exclusive(step: &RunStep) -> Vec<Arc<Mutex<()>>> {
+        static LOCKS: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+        let mut ids: Vec<&String> = step
+            .mounts
+            .iter()
+            .filter_map(|mount| match mount {
+                StepMount::Cache {
+                    id,
+                    exclusive: true,
+                    ..
+                } => Some(id),
+                _ => None,
+            })
+            .collect();
+        // Always in the same order, so that two steps never wait for each other.
+        ids.sort();
+        ids.dedup();
+        let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.into_iter()
+            .map(|id| Arc::clone(locks.entry(id.clone()).or_default()))
+            .collect()
+    }
+}
+
+fn io(error: std::io::Error) -> Error {
+    Error::internal(format!("build step: {error}")).with_source(error)
+}
+
+/// Reads framed output until the container closes it.
+async fn output(socket: &mut tokio::net::UnixStream, events: &mut dyn RunEvents) -> Result<()> {
+    let mut header = [0; HEADER];
+    let mut piece = vec![0; PIECE];
+    loop {
+        match socket.read_exact(&mut header).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(io(error)),
+        }
+        let stream = if header[0] == 2 {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        };
+        let mut left = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        while left > 0 {
+            let want = left.min(PIECE);
+            socket.read_exact(&mut piece[..want]).await.map_err(io)?;
+            events.output(stream, &piece[..want])?;
+            left -= want;
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The image store and the database behind the builder's ports.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use cais_build::ports::{BaseImage, CacheIndex, Fetcher, ImageStore, NewImage};
+use cais_images::{CommitRequest, Store, Upper};
+use cais_state::{Db, Durability};
+use cais_types::{ContainerId, Digest, Error, Reference, Result};
+use serde_json::Value;
+
+use super::super::images::runtime_config;
+
+/// Table of image ids by the key of the step that made them.
+const STEPS: &str = "build-step";
+
+/// Adapts the image store.
+pub struct BuildImages(pub Arc<Store>);
+
+impl ImageStore for BuildImages {
+    fn find(&self, name: &str) -> Option<Digest> {
+        self.0.resolve(name).ok().map(|image| image.id)
+    }
+
+    fn image(&self, id: &Digest) -> Result<BaseImage> {
+        let image = self.0.resolve(&id.to_string())?;
+        let config = self.0.config(&image.id)?;
+        Ok(BaseImage {
+            id: image.id,
+            config: runtime_config(&config)?,
+            author: config.author.clone().unwrap_or_default(),
+            platform: format!("{}/{}", image.os, image.architecture),
+        })
+    }
+
+    fn pull(
+        &self,
+        name: &str,
+        _platform: &str,
+        _progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        // TODO(pull): fetch it once the engine can pull.
+        match self.find(name) {
+            Some(_) => Err(Error::unsupported(
+                "pulling images in a build is not built yet",
+            )),
+            None => Err(Error::not_found(format!(
+                "No such image: {name} (pulling images in a build is not built yet)"
+            ))),
+        }
+    }
+
+    fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)> {
+        let id = ContainerId::from_bytes(cais_engine::create::random()?);
+        let root = self.0.create_tree(&id, image)?;
+        Ok((id, root))
+    }
+
+    fn discard(&self, snapshot: &ContainerId) -> Result<()> {
+        Ok(self.0.remove(snapshot)?)
+    }
+
+    fn root(&self, image: &Digest) -> Result<OwnedFd> {
+        Ok(self.0.open_image_root(image)?)
+    }
+
+    fn commit(&self, image: NewImage) -> Result<Digest> {
+        let layer = image.layer.map(|id| {
+            let upper = self.0.upper(&id);
+            self.0
+                .read_upper(Upper::Take(&upper), image.parent.as_ref())
+        });
+        let config = serde_json::to_value(&image.config)
+            .map_err(|error| Error::internal(error.to_string()))?;
+        let Value::Object(config) = config else {
+            return Err(Error::internal("an image configuration is an object"));
+        };
+        Ok(self.0.commit_layer(
+            layer.transpose()?,
+            CommitRequest {
+                parent: image.parent,
+                config,
+                author: image.author,
+                created_by: image.created_by,
+                ..CommitRequest::default()
+            },
+        )?)
+    }
+
+    fn tag(&self, image: &Digest, name: &str) -> Result<()> {
+        let reference: Reference = name
+            .parse()
+            .map_err(|error| Error::invalid(format!("{error}")))?;
+        self.0.tag(&image.to_string(), &reference)?;
+        Ok(())
+    }
+
+    fn is_archive(&self, file: &File) -> Result<bool> {
+        Ok(cais_images::is_archive(file))
+    }
+
+    fn unpack(&self, file: File, into: OwnedFd) -> Result<()> {
+        cais_images::extract_into(into, file)?;
+        Ok(())
+    }
+}
+
+/// Which step made which image.
+pub struct Index(pub Arc<Db>);
+
+impl CacheIndex for Index {
+    fn get(&self, key: &str) -> Result<Option<Digest>> {
+        self.0.get(STEPS, key).map_err(failed)
+    }
+
+    fn put(&self, key: &str, image: &Digest) -> Result<()> {
+        let put = self.0.put(Durability::Process, STEPS, key, image);
+        put.map_err(failed)
+    }
+}
+
+/// Forgets every step; their images stay until nothing needs them.
+pub fn forget(db: &Db) -> Result<Vec<String>> {
+    let steps = db.all::<Digest>(STEPS).map_err(failed)?;
+    let keys: Vec<String> = steps.into_iter().map(|(key, _)| key).collect();
+    for key in &keys {
+        db.delete(Durability::Process, STEPS, key).map_err(failed)?;
+    }
+    Ok(keys)
+}
+
+fn failed(error: cais_state::StateError) -> Error {
+    Error::internal(format!("build cache: {error}")).with_source(error)
+}
+
+/// Says that URLs are not fetched.
+pub struct NoFetcher;
+
+impl Fetcher for NoFetcher {
+    fn fetch(&self, url: &str, _: &File) -> Result<Option<i64>> {
+        Err(Error::unsupported(format!(
+            "ADD of a URL is not built yet: {url}"
+        )))
+    }
+}

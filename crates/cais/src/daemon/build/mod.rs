@@ -1,0 +1,174 @@
+//! The builder behind the API: its ports filled with the image store, the engine and the database.
+
+mod context;
+mod executor;
+mod images;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cais_api::backend::{self, Answers, Upload};
+use cais_build::messages::{Messages, canceled};
+use cais_build::ports::{Host, Ports};
+use cais_build::{BuildRequest, prepare};
+use cais_engine::Engine;
+use cais_engine::services::pipe::{UploadReader, stream_of};
+use cais_state::Db;
+use cais_types::api::query::BuildQuery;
+use cais_types::{Error, Reference, Result};
+use tokio::sync::mpsc;
+
+pub use executor::remove_leftovers;
+
+/// Messages that may wait for a slow client.
+const DEPTH: usize = 64;
+
+/// Builds images.
+pub struct BuildBackend {
+    pub engine: Engine,
+    pub images: Arc<cais_images::Store>,
+    pub db: Arc<Db>,
+    /// Contexts while they are used, and cache mounts.
+    pub directory: PathBuf,
+}
+
+#[async_trait]
+impl backend::Builds for BuildBackend {
+    async fn build(&self, query: BuildQuery, upload: Upload) -> Result<Answers<Bytes>> {
+        refuse_unbuilt(&query)?;
+        let directory = self.directory.clone();
+        let reader = UploadReader::new(upload);
+        let read = move || {
+            let context = context::Context::receive(&directory, reader, &query)?;
+            let prepared = prepare(request(&query, &context)?)?;
+            Ok((context, prepared))
+        };
+        let (context, prepared) = blocking(read).await?;
+        let (sender, receiver) = mpsc::channel(DEPTH);
+        let images = images::BuildImages(Arc::clone(&self.images));
+        let executor = executor::Steps {
+            engine: self.engine.clone(),
+            handle: tokio::runtime::Handle::current(),
+            caches: self.directory.join("caches"),
+            db: Arc::clone(&self.db),
+            client: sender.clone(),
+        };
+        let cache = images::Index(Arc::clone(&self.db));
+        tokio::task::spawn_blocking(move || {
+            let ports = Ports {
+                images: &images,
+                executor: &executor,
+                cache: &cache,
+                fetcher: &images::NoFetcher,
+            };
+            prepared.run(ports, &Client(sender));
+            drop(context);
+        });
+        Ok(stream_of(receiver))
+    }
+
+    async fn prune(&self) -> Result<Vec<String>> {
+        let db = Arc::clone(&self.db);
+        blocking(move || images::forget(&db)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let task = tokio::task::spawn_blocking(work).await;
+    task.map_err(|error| Error::internal(format!("build: {error}")))?
+}
+
+/// Says of what is asked for and not built that it is not built.
+fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
+    let platform = query.platform.as_str();
+    let host = matches!(
+        platform,
+        "" | "linux" | "linux/amd64" | "linux/x86_64" | "amd64"
+    );
+    for (asked, what) in [
+        (query.version == "2", "the BuildKit protocol"),
+        (query.squash, "squash"),
+        (
+            !query.outputs.is_empty(),
+            "build output other than an image",
+        ),
+        (!query.remote.is_empty(), "a context behind a URL"),
+        (!host, "building for another platform than the host's"),
+    ] {
+        if asked {
+            return Err(Error::unsupported(format!("{what} is not built yet")));
+        }
+    }
+    Ok(())
+}
+
+fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildRequest> {
+    let mut tags = Vec::new();
+    for tag in &query.tags {
+        let name: Reference = tag
+            .parse()
+            .map_err(|error| Error::invalid(format!("{error}")))?;
+        if name.digest().is_some() {
+            return Err(Error::invalid(
+                "refusing to create a tag with a digest reference",
+            ));
+        }
+        tags.push(name.with_default_tag().familiar());
+    }
+    let args = query.build_args.iter();
+    Ok(BuildRequest {
+        dockerfile: context.dockerfile.clone(),
+        context: context.open()?,
+        context_path: context.path(),
+        build_args: args
+            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+            .collect(),
+        labels: query.labels.clone(),
+        target: query.target.clone(),
+        tags,
+        no_cache: query.no_cache,
+        pull: query.pull,
+        quiet: query.quiet,
+        keep_containers: !query.remove && !query.force_remove,
+        force_remove: query.force_remove,
+        network: query.network.clone(),
+        host: host(query),
+        platform: query.platform.clone(),
+    })
+}
+
+fn host(query: &BuildQuery) -> Host {
+    Host {
+        extra_hosts: query.extra_hosts.clone(),
+        shm_size: query.shm_size,
+        memory: query.memory,
+        memory_swap: query.memory_swap,
+        cpu_shares: query.cpu_shares,
+        cpu_period: query.cpu_period,
+        cpu_quota: query.cpu_quota,
+        cpuset_cpus: query.cpuset_cpus.clone(),
+        cpuset_mems: query.cpuset_mems.clone(),
+        cgroup_parent: query.cgroup_parent.clone(),
+        security_opt: query.security_opt.clone(),
+        ulimits: query
+            .ulimits
+            .iter()
+            .map(|limit| (limit.name.clone(), limit.soft, limit.hard))
+            .collect(),
+    }
+}
+
+/// Sends messages to the client.
+struct Client(mpsc::Sender<Result<Bytes>>);
+
+impl Messages for Client {
+    fn send(&self, message: Vec<u8>) -> Result<()> {
+        self.0
+            .blocking_send(Ok(message.into()))
+            .map_err(|_| canceled())
+    }
+}
