@@ -398,7 +398,7 @@ fn a_killed_daemon_leaves_nothing_and_the_next_build_goes_on() {
         .unwrap();
     wait_until("the second step runs", || {
         daemon
-            .docker(&["ps", "-q", "--no-trunc", "--format", "{{.Command}}"])
+            .docker(&["ps", "--no-trunc", "--format", "{{.Command}}"])
             .unwrap()
             .contains("sleep")
     });

@@ -1,12 +1,12 @@
 //! WORKDIR: the configuration, and the directory itself when it is missing.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use cais_types::{Error, Result};
 
 use crate::dockerfile::ignore::clean;
 use crate::stage::{StageRun, nop};
+use crate::transfer::place::Placer;
 
 /// Runs the instruction.
 pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
@@ -19,9 +19,15 @@ pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
         return Ok(());
     }
     let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;
-    let made = cais_sys::path_in_root::directory(root.as_fd(), Path::new(&path))
+    let placer = Placer {
+        root,
+        owner: (0, 0),
+        mode: None,
+    };
+    let made = placer
+        .directory(Path::new(&path))
         .map_err(|error| Error::invalid(format!("WORKDIR {path}: {error}")));
-    drop(root);
+    drop(placer);
     let result = made.and_then(|_| stage.commit(Some(snapshot), created_by, &key));
     let discarded = stage.ports.images.discard(&snapshot);
     result.and(discarded)

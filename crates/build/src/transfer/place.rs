@@ -1,9 +1,10 @@
 //! Putting files into a tree: parents are made, what is in the way of a file gives way, owner comes before mode.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use cais_sys::path_in_root;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 
 use super::collect::{Collected, Item};
 use super::mode::ModeChange;
+use crate::dockerfile::ignore::clean;
 
 /// Where files go and what they become.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Placer {
     pub mode: Option<ModeChange>,
 }
 
+/// Links to nowhere that are followed on the way to one directory.
+const LINKS_MAX: usize = 40;
 /// The most bytes of one extended attribute.
 const XATTR_MAX: usize = 64 * 1024;
 
@@ -94,17 +98,33 @@ impl Placer {
 
     /// Opens a directory for changes; missing ones are made and get the owner.
     pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.directory_through(path, 0)
+    }
+
+    /// `links` counts the links to nowhere on the way, whose targets are made as well.
+    fn directory_through(&self, path: &Path, links: usize) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match path_in_root::open(self.root.as_fd(), path, flags, Mode::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
         }
-        if let Some(parent) = path.parent() {
-            self.directory(parent)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::NOENT.into());
+        };
+        let above = self.directory_through(parent, links)?;
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) if links < LINKS_MAX => {
+                let link = rustix::fs::readlinkat(&above, name, Vec::new())?;
+                let target = parent.join(OsStr::from_bytes(link.to_bytes()));
+                let target = clean(&format!("/{}", target.to_string_lossy()));
+                return self.directory_through(Path::new(&target), links + 1);
+            }
+            Err(errno) => return Err(errno.into()),
         }
-        path_in_root::directory(self.root.as_fd(), path)?;
-        let made = path_in_root::open(self.root.as_fd(), path, flags, Mode::empty())?;
+        let made = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
         self.own(made.as_fd())?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
         Ok(made)
     }
 
