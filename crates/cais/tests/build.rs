@@ -491,3 +491,70 @@ fn docker_py_builds() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// A registry of the field on a port of its own; it goes when this is dropped.
+struct Registry {
+    process: std::process::Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nstorage: {{inmemory: {{}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let process = std::process::Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the registry answers", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            process,
+            port,
+            _directory: directory,
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_base_that_is_missing_is_pulled() {
+    let daemon = daemon();
+    let registry = Registry::start();
+    let name = format!("127.0.0.1:{}/base:1", registry.port);
+    daemon.docker(&["tag", "busybox", &name]).unwrap();
+    daemon.docker(&["push", "-q", &name]).unwrap();
+    daemon.docker(&["rmi", &name]).unwrap();
+    let context = Context::new(&[("Dockerfile", &format!("FROM {name}\nRUN echo x >/x\n"))]);
+    let output = built(&daemon, &context, &["-t", "pulled"]);
+    assert!(output.contains("Pulling from base"), "{output}");
+    assert_eq!(
+        daemon
+            .docker(&["run", "--rm", "pulled", "cat", "/x"])
+            .unwrap(),
+        "x\n"
+    );
+    let output = built(&daemon, &context, &["--pull"]);
+    assert!(
+        output.contains("Pulling from base") && cached(&output) == 1,
+        "{output}"
+    );
+}

@@ -9,7 +9,7 @@ use cais_types::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::not_built;
+use super::{not_built, registries};
 use crate::reply::{self, Reply};
 use crate::request::{Call, Query};
 use crate::route::{Route, route};
@@ -25,7 +25,8 @@ pub fn routes() -> Vec<Route> {
 }
 
 async fn build(call: Call) -> Result<Reply> {
-    let query = build_query(&call.query)?;
+    let mut query = build_query(&call.query)?;
+    query.auths = registries::credentials(&call);
     let builds = call.backends.builds.clone();
     Ok(reply::progress(builds.build(query, call.upload()).await?))
 }
@@ -65,6 +66,7 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         shm_size: number("shmsize")?,
         security_opt: json_of::<Option<Vec<String>>>(query, "securityopt")?.unwrap_or_default(),
         ulimits: json_of::<Option<Vec<Ulimit>>>(query, "ulimits")?.unwrap_or_default(),
+        auths: BTreeMap::new(),
     })
 }
 

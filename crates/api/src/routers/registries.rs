@@ -1,5 +1,7 @@
 //! What goes to registries: pull, push, search, `/auth`, `/distribution`.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -7,6 +9,7 @@ use cais_types::api::query::{PullQuery, PushQuery, SearchQuery};
 use cais_types::api::{AuthConfig, decode};
 use cais_types::oci::Platform;
 use cais_types::{Digest, Error, Reference, Result};
+use serde::de::DeserializeOwned;
 
 use crate::reply::{self, Reply};
 use crate::request::Call;
@@ -14,6 +17,9 @@ use crate::route::{Route, route};
 
 /// The header with the credentials, base64url-encoded JSON.
 const AUTH_HEADER: &str = "x-registry-auth";
+
+/// The same of a build: a map by registry.
+const CONFIG_HEADER: &str = "x-registry-config";
 
 /// Clients pad or not, and some use the other alphabet.
 const LENIENT: GeneralPurposeConfig =
@@ -95,7 +101,17 @@ async fn login(mut call: Call) -> Result<Reply> {
 
 /// The credentials of the header; what cannot be read counts as none, as in Docker.
 fn header(call: &Call) -> Option<AuthConfig> {
-    let text = call.headers.get(AUTH_HEADER)?.to_str().ok()?.trim();
+    encoded(call, AUTH_HEADER)
+}
+
+/// The credentials of a build, by registry.
+pub fn credentials(call: &Call) -> BTreeMap<String, AuthConfig> {
+    encoded(call, CONFIG_HEADER).unwrap_or_default()
+}
+
+/// A header of base64url-encoded JSON.
+fn encoded<T: DeserializeOwned>(call: &Call, name: &str) -> Option<T> {
+    let text = call.headers.get(name)?.to_str().ok()?.trim();
     let alphabets = [base64::alphabet::URL_SAFE, base64::alphabet::STANDARD];
     let mut decoded = alphabets
         .iter()

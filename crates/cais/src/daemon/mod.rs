@@ -161,12 +161,15 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
     }
     let builds = options.data_root.join("build");
     build::remove_leftovers(&engine, &rooms.db, &builds).await;
-    let backends = services(options, &engine, &rooms)?.backends(build::BuildBackend {
+    let services = services(options, &engine, &rooms)?;
+    let builder = build::BuildBackend {
+        registries: Arc::clone(&services.registries),
         engine: engine.clone(),
         images: Arc::clone(&rooms.images),
         db: Arc::clone(&rooms.db),
         directory: builds,
-    });
+    };
+    let backends = services.backends(builder);
     let _pidfile = options.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut ending = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

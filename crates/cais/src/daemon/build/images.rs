@@ -1,31 +1,46 @@
 //! The image store and the database behind the builder's ports.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cais_build::ports::{BaseImage, CacheIndex, Fetcher, ImageStore, NewImage};
+use cais_engine::services::registry::Registries;
 use cais_images::{CommitRequest, Store, Upper};
 use cais_state::{Db, Durability};
+use cais_types::api::AuthConfig;
+use cais_types::api::query::PullQuery;
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
+use futures_util::StreamExt as _;
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::super::images::runtime_config;
 
 /// Table of image ids by the key of the step that made them.
 const STEPS: &str = "build-step";
 
-/// Adapts the image store.
-pub struct BuildImages(pub Arc<Store>);
+/// Adapts the image store, and the registries that base images come from.
+pub struct BuildImages {
+    pub store: Arc<Store>,
+    pub registries: Arc<Registries>,
+    pub handle: Handle,
+    /// Credentials of the client by registry.
+    pub auths: BTreeMap<String, AuthConfig>,
+}
+
+/// The registry of names without one, as clients keep its credentials.
+const HUB: &str = "https://index.docker.io/v1/";
 
 impl ImageStore for BuildImages {
     fn find(&self, name: &str) -> Option<Digest> {
-        self.0.resolve(name).ok().map(|image| image.id)
+        self.store.resolve(name).ok().map(|image| image.id)
     }
 
     fn image(&self, id: &Digest) -> Result<BaseImage> {
-        let image = self.0.resolve(&id.to_string())?;
-        let config = self.0.config(&image.id)?;
+        let image = self.store.resolve(&id.to_string())?;
+        let config = self.store.config(&image.id)?;
         Ok(BaseImage {
             id: image.id,
             config: runtime_config(&config)?,
@@ -37,38 +52,56 @@ impl ImageStore for BuildImages {
     fn pull(
         &self,
         name: &str,
-        _platform: &str,
-        _progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+        platform: &str,
+        progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        // TODO(pull): fetch it once the engine can pull.
-        match self.find(name) {
-            Some(_) => Err(Error::unsupported(
-                "pulling images in a build is not built yet",
-            )),
-            None => Err(Error::not_found(format!(
-                "No such image: {name} (pulling images in a build is not built yet)"
-            ))),
-        }
+        let reference: Reference = name
+            .parse()
+            .map_err(|error| Error::invalid(format!("{error}")))?;
+        let platform = match platform {
+            "" => None,
+            text => Some(
+                text.parse()
+                    .map_err(|error| Error::invalid(format!("{error}")))?,
+            ),
+        };
+        let domain = reference.domain();
+        let auth = self
+            .auths
+            .get(domain)
+            .or_else(|| self.auths.get(HUB).filter(|_| domain == "docker.io"));
+        let query = PullQuery {
+            auth: auth.cloned(),
+            platform,
+            reference: reference.with_default_tag(),
+        };
+        self.handle.block_on(async {
+            let mut lines = self.registries.pull(query).await?;
+            while let Some(line) = lines.next().await {
+                progress(Vec::from(line?))?;
+            }
+            Ok(())
+        })
     }
 
     fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)> {
         let id = ContainerId::from_bytes(cais_engine::create::random()?);
-        let root = self.0.create_tree(&id, image)?;
+        let root = self.store.create_tree(&id, image)?;
         Ok((id, root))
     }
 
     fn discard(&self, snapshot: &ContainerId) -> Result<()> {
-        Ok(self.0.remove(snapshot)?)
+        Ok(self.store.remove(snapshot)?)
     }
 
     fn root(&self, image: &Digest) -> Result<OwnedFd> {
-        Ok(self.0.open_image_root(image)?)
+        Ok(self.store.open_image_root(image)?)
     }
 
     fn commit(&self, image: NewImage) -> Result<Digest> {
         let layer = image.layer.map(|id| {
-            let upper = self.0.upper(&id);
-            self.0
+            let upper = self.store.upper(&id);
+            self.store
                 .read_upper(Upper::Take(&upper), image.parent.as_ref())
         });
         let config = serde_json::to_value(&image.config)
@@ -76,7 +109,7 @@ impl ImageStore for BuildImages {
         let Value::Object(config) = config else {
             return Err(Error::internal("an image configuration is an object"));
         };
-        Ok(self.0.commit_layer(
+        Ok(self.store.commit_layer(
             layer.transpose()?,
             CommitRequest {
                 parent: image.parent,
@@ -92,7 +125,7 @@ impl ImageStore for BuildImages {
         let reference: Reference = name
             .parse()
             .map_err(|error| Error::invalid(format!("{error}")))?;
-        self.0.tag(&image.to_string(), &reference)?;
+        self.store.tag(&image.to_string(), &reference)?;
         Ok(())
     }
 

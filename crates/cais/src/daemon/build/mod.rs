@@ -15,6 +15,7 @@ use cais_build::ports::{Host, Ports};
 use cais_build::{BuildRequest, prepare};
 use cais_engine::Engine;
 use cais_engine::services::pipe::{UploadReader, stream_of};
+use cais_engine::services::registry::Registries;
 use cais_state::Db;
 use cais_types::api::query::BuildQuery;
 use cais_types::{Error, Reference, Result};
@@ -29,6 +30,7 @@ const DEPTH: usize = 64;
 pub struct BuildBackend {
     pub engine: Engine,
     pub images: Arc<cais_images::Store>,
+    pub registries: Arc<Registries>,
     pub db: Arc<Db>,
     /// Contexts while they are used, and cache mounts.
     pub directory: PathBuf,
@@ -38,6 +40,7 @@ pub struct BuildBackend {
 impl backend::Builds for BuildBackend {
     async fn build(&self, query: BuildQuery, upload: Upload) -> Result<Answers<Bytes>> {
         refuse_unbuilt(&query)?;
+        let auths = query.auths.clone();
         let directory = self.directory.clone();
         let reader = UploadReader::new(upload);
         let read = move || {
@@ -47,7 +50,12 @@ impl backend::Builds for BuildBackend {
         };
         let (context, prepared) = blocking(read).await?;
         let (sender, receiver) = mpsc::channel(DEPTH);
-        let images = images::BuildImages(Arc::clone(&self.images));
+        let images = images::BuildImages {
+            store: Arc::clone(&self.images),
+            registries: Arc::clone(&self.registries),
+            handle: tokio::runtime::Handle::current(),
+            auths,
+        };
         let executor = executor::Steps {
             engine: self.engine.clone(),
             handle: tokio::runtime::Handle::current(),
