@@ -69,11 +69,28 @@ async fn prove(session: &Session) -> Result<Option<String>, RegistryError> {
         wanted.or(session.endpoint.authority.challenge())
     {
         let identity = session.identity(&[]);
-        let answer = fetch(&session.endpoint, identity, &bearer, true).await?;
+        let answer = fetch(&session.endpoint, identity, &bearer, true).await;
+        let answer = answer.map_err(|error| match error.status() {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                let url = session.endpoint.base();
+                unauthorized(format!("Get {:?}: {error}", url.as_str()))
+            }
+            _ => error,
+        })?;
         identity_token = answer.refresh_token;
     }
-    session.once(&call).await?;
+    let status = session.ask(&call).await?.status();
+    if !status.is_success() {
+        let url = session.endpoint.base();
+        return Err(unauthorized(format!(
+            "login attempt to {url} failed with status: {status}"
+        )));
+    }
     Ok(identity_token)
+}
+
+fn unauthorized(text: String) -> RegistryError {
+    RegistryError::Store(Error::new(ErrorClass::Unauthorized, text))
 }
 
 #[derive(Deserialize)]

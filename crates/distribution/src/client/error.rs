@@ -109,6 +109,15 @@ impl RegistryError {
         Error::not_found(said).with_source(self)
     }
 
+    /// The error of a push.
+    pub fn of_push(self) -> Error {
+        match self {
+            Self::NoCredentials { .. } => Error::internal("no basic auth credentials"),
+            Self::Answer(_) => Error::internal(self.to_string()).with_source(self),
+            other => other.plain(),
+        }
+    }
+
     /// The error without a reference in its words.
     pub fn plain(self) -> Error {
         let class = match &self {

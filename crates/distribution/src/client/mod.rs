@@ -93,7 +93,7 @@ impl Client {
     ) -> Result<Vec<PushedReference>> {
         Box::pin(push::push(&self.shared, &request, store, &progress))
             .await
-            .map_err(RegistryError::plain)
+            .map_err(RegistryError::of_push)
     }
 
     /// Tells what a registry has under a name, without fetching it.

@@ -24,12 +24,12 @@ pub async fn push(
     store: Arc<dyn PushStore>,
     progress: &ProgressSink,
 ) -> Result<Vec<PushedReference>, RegistryError> {
+    let name = request.reference.name();
+    progress.line(format!("The push refers to repository [{name}]"));
     let references = references(request, &store).await?;
     let target = shared
         .push_target(&request.reference, request.auth.as_ref())
         .await?;
-    let name = request.reference.name();
-    progress.line(format!("The push refers to repository [{name}]"));
     let mut pushed = Vec::new();
     for reference in references {
         let image = image(&store, &reference).await?;

@@ -66,7 +66,15 @@ impl Repository {
         call.unknown = "MANIFEST_UNKNOWN";
         call.headers
             .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        let response = self.session.send(&call).await?;
+        let is_tag = reference.parse::<Digest>().is_err();
+        let sent = self.session.send(&call).await;
+        let response = sent.map_err(|error| match error {
+            // Docker asks for the head first, and its users know the sentence.
+            RegistryError::NoCredentials { url, .. } if is_tag => {
+                RegistryError::NoCredentials { verb: "Head", url }
+            }
+            other => other,
+        })?;
         let header = |name: &str| {
             let value = response.headers().get(name)?;
             value.to_str().ok().map(str::to_owned)

@@ -8,7 +8,7 @@ use reqwest::{Response, Url};
 use super::auth::Identity;
 use super::config::Credentials;
 use super::endpoint::{Endpoint, Outgoing};
-use super::error::RegistryError;
+use super::error::{RegistryError, verb};
 use super::retry::Patience;
 use super::{body, challenge};
 
@@ -117,9 +117,17 @@ impl Session {
         let Some(challenge) = challenge::of_answer(response.headers()) else {
             return Ok(response);
         };
+        let place = (verb(&call.method), response.url().clone());
         let answer = authority
             .answer(&self.endpoint, identity, challenge, sent.as_ref())
-            .await?;
+            .await
+            .map_err(|error| match error {
+                RegistryError::NoCredentials { .. } => RegistryError::NoCredentials {
+                    verb: place.0,
+                    url: place.1.to_string(),
+                },
+                other => other,
+            })?;
         match answer {
             None => Ok(response),
             Some(header) => {

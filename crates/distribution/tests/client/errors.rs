@@ -86,7 +86,7 @@ async fn basic_registries_want_credentials() {
     assert_eq!(
         error.message(),
         format!(
-            "Get \"http://{}/v2/\": no basic auth credentials",
+            "Head \"http://{}/v2/a/manifests/1\": no basic auth credentials",
             fake.authority
         )
     );
