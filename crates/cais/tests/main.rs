@@ -18,6 +18,7 @@ mod names;
 mod networks;
 mod policies;
 mod probe;
+mod registry;
 mod resources;
 mod security;
 mod storage;

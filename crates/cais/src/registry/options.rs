@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use cais_distribution::client::Credentials;
+use cais_distribution::server::UpstreamConfig;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// What stands before the names of variables.
@@ -117,6 +119,12 @@ pub struct Serve {
     #[arg(long, value_name = "bool", default_value_t = false, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     pub anonymous_pull: bool,
+    /// Be a pull-through cache of a registry, docker.io=https://registry-1.docker.io; a user and password may stand in the URL
+    #[arg(long, value_name = "name=url", value_parser = upstream)]
+    pub proxy: Vec<UpstreamConfig>,
+    /// The cached registry that is asked for names that are not here, as a registry-mirror of dockerd is asked
+    #[arg(long, value_name = "name")]
+    pub proxy_default: Option<String>,
     /// Set the logging level ("debug"|"info"|"warn"|"error"); every request is logged at "info"
     #[arg(short = 'l', long, value_name = "string", default_value = "info")]
     pub log_level: String,
@@ -272,6 +280,30 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn upstream(text: &str) -> Result<UpstreamConfig, String> {
+    let bad = || format!("{text:?} is no upstream: want docker.io=https://registry-1.docker.io");
+    let (name, url) = text.split_once('=').ok_or_else(bad)?;
+    let (scheme, rest) = url.split_once("://").ok_or_else(bad)?;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let Some((user, host)) = authority.rsplit_once('@') else {
+        return Ok(UpstreamConfig {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            credentials: None,
+        });
+    };
+    let decode = |text: &str| {
+        let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+        decoded.map(std::borrow::Cow::into_owned).map_err(|_| bad())
+    };
+    let (user, password) = user.split_once(':').ok_or_else(bad)?;
+    Ok(UpstreamConfig {
+        name: name.to_owned(),
+        url: format!("{scheme}://{host}{}", &rest[authority.len()..]),
+        credentials: Some(Credentials::basic(decode(user)?, decode(password)?)),
+    })
+}
+
 fn bytes(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is no size: want 500m, 10g");
     let size = cais_types::size::ram_in_bytes(text).map_err(|_| bad())?;
@@ -290,6 +322,22 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for bad in ["", "5", "h", "1x", "1 h", "-1s", "99999999999999999999d"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn upstreams_are_read() {
+        let plain = upstream("docker.io=https://registry-1.docker.io").unwrap();
+        assert_eq!(
+            (&*plain.name, &*plain.url),
+            ("docker.io", "https://registry-1.docker.io")
+        );
+        assert_eq!(plain.credentials, None);
+        let with = upstream("quay.io=https://me:a%40b@quay.io/x").unwrap();
+        assert_eq!(with.url, "https://quay.io/x");
+        assert_eq!(with.credentials, Some(Credentials::basic("me", "a@b")));
+        for bad in ["docker.io", "docker.io=registry", "a=https://user@b"] {
+            assert!(upstream(bad).is_err(), "{bad}");
         }
     }
 

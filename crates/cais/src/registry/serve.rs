@@ -100,6 +100,8 @@ fn config(options: Serve) -> ServerConfig {
         },
         gc: policy(&options.ages, false),
         gc_interval: options.gc_interval,
+        upstreams: options.proxy,
+        fallback: options.proxy_default,
     }
 }
 

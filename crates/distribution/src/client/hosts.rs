@@ -87,6 +87,15 @@ pub fn check_mirrors(config: &ClientConfig) -> Result<(), RegistryError> {
         .try_for_each(|mirror| mirror_server(config, mirror).map(drop))
 }
 
+/// A registry that an operator names by its URL, with the certificates that are configured for it.
+pub fn upstream(config: &ClientConfig, text: &str) -> Result<Server, RegistryError> {
+    let mut origin = server(text, false)?;
+    origin.origin = true;
+    origin.scheme_fixed = true;
+    origin.tls = files_of(config, &origin.authority)?;
+    Ok(origin)
+}
+
 fn server(text: &str, whole_path: bool) -> Result<Server, RegistryError> {
     let invalid = || RegistryError::Settings(format!("invalid registry host {text:?}"));
     let with_scheme = if text.contains("://") {

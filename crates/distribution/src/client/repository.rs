@@ -18,7 +18,7 @@ pub const MANIFEST_MAX: u64 = 4 << 20;
 const TAGS_MAX: u64 = 4 << 20;
 const TAG_PAGES_MAX: usize = 10_000;
 
-const ACCEPTED: &str = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws, application/json";
+pub const ACCEPTED: &str = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws, application/json";
 
 /// A repository on a server.
 #[derive(Clone)]

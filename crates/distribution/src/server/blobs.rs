@@ -35,6 +35,9 @@ pub async fn get(
         })
     });
     let Some(size) = size else {
+        if registry.proxy.owns(&name) {
+            return registry.proxy.blob(registry, &call, name, digest).await;
+        }
         return Err(RegistryError::blob_unknown(&digest));
     };
     let builder = reply::status(StatusCode::OK)

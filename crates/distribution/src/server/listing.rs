@@ -26,6 +26,13 @@ pub const MAX_REPOSITORIES: usize = 1000;
 pub async fn tags(registry: &Arc<Registry>, call: Call, name: RepositoryName) -> Result {
     let limit = page_size(&call, MAX_TAGS)?;
     let after = after(&call);
+    if let Some(tags) = registry.proxy.tags(&name).await {
+        let later = tags.into_iter().filter(|tag| match after {
+            Bound::Excluded(last) => tag.as_str() > last,
+            _ => true,
+        });
+        return tag_page(&name, later.take(limit.saturating_add(1)).collect(), limit);
+    }
     let listed = registry.store.read(|index| {
         let repository = index.repository(&name)?;
         let tags = repository.tags.range::<str, _>((after, Bound::Unbounded));
@@ -36,6 +43,10 @@ pub async fn tags(registry: &Arc<Registry>, call: Call, name: RepositoryName) ->
         Some(page)
     });
     let page = listed.ok_or_else(|| RegistryError::name_unknown(name.as_str()))?;
+    tag_page(&name, page, limit)
+}
+
+fn tag_page(name: &RepositoryName, page: Vec<String>, limit: usize) -> Result {
     let (page, more) = cut(page, limit);
     let link = more.map(|last| next(&format!("/v2/{name}/tags/list"), &last, limit));
     answer(&json!({"name": name.as_str(), "tags": page}), link)

@@ -55,6 +55,7 @@ pub async fn get(
     name: RepositoryName,
     wanted: ManifestName,
 ) -> Result {
+    registry.proxy.refresh(registry, &name, &wanted).await?;
     let Some(found) = find(registry, &name, &wanted) else {
         return Err(unknown(&wanted));
     };

@@ -13,6 +13,7 @@ mod listing;
 mod manifests;
 mod metrics;
 mod name;
+mod proxy;
 mod referrers;
 mod registry;
 mod reply;
@@ -33,11 +34,13 @@ use tokio::task::JoinSet;
 
 pub use auth::{AuthConfig, TokenConfig};
 pub use gc::{Collected, GcPolicy};
+pub use proxy::UpstreamConfig;
 pub use registry::Limits;
 pub use tls::TlsFiles;
 
 use auth::Auth;
 use metrics::Metrics;
+use proxy::Proxy;
 use registry::Registry;
 use store::Store;
 use tls::Tls;
@@ -56,6 +59,10 @@ pub struct ServerConfig {
     pub gc: GcPolicy,
     /// How often garbage is collected by itself.
     pub gc_interval: Option<Duration>,
+    /// Registries that this one is a cache of.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// The one of them that is asked for names that are not here.
+    pub fallback: Option<String>,
 }
 
 /// A server that listens.
@@ -75,6 +82,7 @@ impl Server {
     pub async fn bind(config: ServerConfig) -> Result<Self> {
         let tls = config.tls.map(Tls::open).transpose()?.map(Arc::new);
         let auth = Auth::open(&config.auth, config.anonymous_pull)?;
+        let proxy = Proxy::open(&config.upstreams, config.fallback).await?;
         let store = Store::open(&config.root)?.ok_or_else(|| {
             Error::new(
                 cais_types::ErrorClass::Conflict,
@@ -92,6 +100,7 @@ impl Server {
         let registry = Arc::new(Registry {
             store,
             auth,
+            proxy,
             limits: config.limits,
             metrics: Metrics::default(),
             gc: config.gc,

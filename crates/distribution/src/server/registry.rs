@@ -11,7 +11,8 @@ use super::call::{Call, Query};
 use super::error::RegistryError;
 use super::gc::{self, Collected, GcPolicy};
 use super::metrics::Metrics;
-use super::reply::{self, Body, Reply, Result};
+use super::proxy::Proxy;
+use super::reply::{self, Body, OCI_NAMESPACE, Reply, Result};
 use super::route::Route;
 use super::store::Store;
 use super::{blobs, listing, manifests, referrers, uploads};
@@ -33,6 +34,7 @@ pub struct Limits {
 pub struct Registry {
     pub store: Store,
     pub auth: Auth,
+    pub proxy: Proxy,
     pub limits: Limits,
     pub metrics: Metrics,
     pub gc: GcPolicy,
@@ -104,18 +106,39 @@ impl Registry {
             _ => {}
         }
         let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query().unwrap_or(""));
+        let namespace = query.get("ns").map(str::to_owned);
+        let is_here = |name: &_| self.store.read(|index| index.repository(name).is_some());
+        let route = self.proxy.localize(route, namespace.as_deref(), is_here)?;
         let access = self
             .auth
             .check(&parts.headers, &route, &parts.method)
             .await?;
         let call = Call {
-            query: Query::parse(parts.uri.query().unwrap_or("")),
+            query,
             method: parts.method,
             headers: parts.headers,
             body,
             access,
         };
-        self.dispatch(route, call).await
+        let mut reply = self.dispatch(route, call).await?;
+        let namespace = namespace.and_then(|text| text.parse().ok());
+        reply
+            .headers_mut()
+            .extend(namespace.map(|text| (OCI_NAMESPACE, text)));
+        Ok(reply)
+    }
+
+    /// Refuses to push into an upstream's repository.
+    fn may_push(&self, route: &Route) -> Result<()> {
+        match route {
+            Route::Manifest(name, _) | Route::Uploads(name) | Route::Upload(name, _)
+                if self.proxy.owns(name) =>
+            {
+                Err(RegistryError::unsupported().with_detail("it is a cache of another registry"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Hands a request to the handler of its noun.
@@ -126,6 +149,9 @@ impl Registry {
         let reads = matches!(call.method, Method::GET | Method::HEAD);
         if !reads && self.limits.read_only {
             return Err(RegistryError::unsupported().with_detail("the registry is read-only"));
+        }
+        if !reads && call.method != Method::DELETE {
+            self.may_push(&route)?;
         }
         match (route, &call.method) {
             (Route::Base, _) if reads => {

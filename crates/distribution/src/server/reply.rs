@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::error::RegistryError;
 use super::file_body::FileBody;
+use super::proxy::GrowingBody;
 
 /// A finished answer.
 pub type Reply = Response<Body>;
@@ -23,6 +24,7 @@ pub const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-uploa
 pub const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+pub const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// The bytes of an answer.
@@ -30,6 +32,8 @@ pub enum Body {
     Full(Option<Bytes>),
     /// A file of the store, or a part of it.
     File(FileBody),
+    /// A blob that is just being fetched from its upstream.
+    Growing(Box<GrowingBody>),
 }
 
 impl Body {
@@ -56,6 +60,7 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::File(file) => file.poll_chunk(cx).map(as_frame),
+            Self::Growing(blob) => blob.poll_chunk(cx).map(as_frame),
         }
     }
 
@@ -63,6 +68,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::File(file) => file.left() == 0,
+            Self::Growing(blob) => blob.left() == 0,
         }
     }
 
@@ -70,6 +76,7 @@ impl HttpBody for Body {
         SizeHint::with_exact(match self {
             Self::Full(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             Self::File(file) => file.left(),
+            Self::Growing(blob) => blob.left(),
         })
     }
 }

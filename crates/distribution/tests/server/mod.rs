@@ -6,6 +6,7 @@ mod cves;
 mod endpoints;
 mod gc;
 mod peer;
+mod proxy;
 mod shared;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub fn config(root: PathBuf) -> ServerConfig {
         },
         gc: GcPolicy::default(),
         gc_interval: None,
+        upstreams: Vec::new(),
+        fallback: None,
     }
 }
 
