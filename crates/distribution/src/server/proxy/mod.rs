@@ -291,7 +291,11 @@ fn below(known: &Known, registry: &str, name: &RepositoryName) -> RepositoryName
 /// What an upstream's refusal is to our client. That it wants other credentials than ours is no business of the client's.
 fn refused(error: &UpstreamError) -> RegistryError {
     let text = error.to_string();
-    match error.status() {
+    let status = match error {
+        UpstreamError::NoCredentials { .. } => Some(StatusCode::UNAUTHORIZED),
+        other => other.status(),
+    };
+    match status {
         Some(StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             RegistryError::new(ErrorCode::NameUnknown, "not known to the upstream")
                 .with_detail(text)
