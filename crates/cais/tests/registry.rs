@@ -336,13 +336,16 @@ fn a_new_certificate_is_read_on_sighup() {
 /// How long a blob stays that nothing refers to, in the test of load.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// A manifest and its layers.
+type Image = (Vec<u8>, Vec<Vec<u8>>);
+
 /// One client of the test of load: pushes images of own and of shared layers, pulls them back, deletes.
 struct Client {
     http: Http,
     name: String,
     chance: u64,
     /// The image of each of its tags: manifest and layers.
-    kept: Vec<Option<(Vec<u8>, Vec<Vec<u8>>)>>,
+    kept: Vec<Option<Image>>,
     rounds: u64,
 }
 
