@@ -424,7 +424,7 @@ fn several_networks_at_once_have_their_own_settings() {
     );
     let out = daemon
         .docker(&["run", "--name=one", "--network", &b, "--network=name=a,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1",
-            "busybox", "sh", "-c", "ip route show default; cat /sys/class/net/eth0/address /proc/sys/net/ipv4/conf/eth1/log_martians"])
+            "busybox", "sh", "-c", "ip route | grep default; cat /sys/class/net/eth0/address /proc/sys/net/ipv4/conf/eth1/log_martians"])
         .unwrap();
     assert_eq!(
         out,

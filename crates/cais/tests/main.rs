@@ -5,6 +5,7 @@
 mod build;
 mod build_security;
 mod clients;
+mod compose;
 mod connections;
 mod crashes;
 mod cves;
@@ -15,6 +16,7 @@ mod images_commit;
 mod kills;
 mod lifecycle;
 mod names;
+mod network_kills;
 mod networks;
 mod policies;
 mod probe;

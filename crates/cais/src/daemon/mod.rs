@@ -2,6 +2,7 @@
 //! the rooms.
 
 mod api;
+mod bridge_options;
 mod build;
 mod images;
 mod launcher;
@@ -276,6 +277,7 @@ fn network_config(options: &Options) -> Result<cais_networks::Config> {
         ..cais_networks::Config::default()
     };
     options.names.apply(&mut config);
+    options.default_bridge.apply(&mut config)?;
     config.bip = options
         .bip
         .as_deref()

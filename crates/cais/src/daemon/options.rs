@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use cais_types::api::Ulimit;
 use clap::Parser;
 
+use super::bridge_options::BridgeOptions;
 use super::network_options::NameOptions;
 
 /// Where the configuration file is looked for when no flag names one.
@@ -62,6 +63,9 @@ pub struct Options {
     #[arg(long, value_name = "bool", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     pub icc: bool,
+    /// The default bridge, and defaults of networks
+    #[command(flatten)]
+    pub default_bridge: BridgeOptions,
     /// How names are resolved
     #[command(flatten)]
     pub names: NameOptions,
@@ -135,6 +139,7 @@ const FILE_NAMES: &[(&str, &str)] = &[
     ("default-ulimits", "default-ulimit"),
     ("log-opts", "log-opt"),
     ("dns-opts", "dns-opt"),
+    ("default-network-opts", "default-network-opt"),
     ("insecure-registries", "insecure-registry"),
     ("registry-mirrors", "registry-mirror"),
 ];
@@ -142,6 +147,9 @@ const FILE_NAMES: &[(&str, &str)] = &[
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
+
+/// Flags that are on when nobody says anything.
+const TRUE_BY_DEFAULT: &[&str] = &["icc", "ip-masq", "ip-forward"];
 
 impl Options {
     /// Reads the command line and, below it, the configuration file.
@@ -236,8 +244,10 @@ fn file_flags(
             .find(|(file_name, _)| file_name == name)
             .map_or(name.as_str(), |(_, flag)| *flag);
         match value {
-            Value::Bool(false) if flag != "icc" => {}
-            Value::Bool(true) if flag != "icc" => words.push(format!("--{flag}")),
+            Value::Bool(false) if !TRUE_BY_DEFAULT.contains(&flag) => {}
+            Value::Bool(true) if !TRUE_BY_DEFAULT.contains(&flag) => {
+                words.push(format!("--{flag}"));
+            }
             Value::Bool(value) => words.push(format!("--{flag}={value}")),
             Value::Number(value) => words.push(format!("--{flag}={value}")),
             Value::String(value) => words.push(format!("--{flag}={value}")),
@@ -260,6 +270,15 @@ fn file_flags(
             Value::Object(map) if name == "proxies" => {
                 for (key, value) in map {
                     words.push(format!("--{key}={}", value.as_str().unwrap_or_default()));
+                }
+            }
+            Value::Object(map) if name == "default-network-opts" => {
+                for (driver, options) in map {
+                    let options = options.as_object().into_iter().flatten();
+                    words.extend(options.map(|(option, value)| {
+                        let value = value.as_str().unwrap_or_default();
+                        format!("--{flag}={driver}={option}={value}")
+                    }));
                 }
             }
             Value::Object(map) => {

@@ -1,0 +1,204 @@
+//! kill -9 of the daemon while networks are in use and change: no packet is lost, and nothing is left.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use cais_testkit::{TestDaemon, wait_until};
+
+use crate::{CAIS, daemon, inspect};
+
+#[test]
+fn a_restart_of_the_daemon_loses_no_packet() {
+    let mut daemon = daemon();
+    daemon.cais(&["network", "create", "back"]).unwrap();
+    for name in ["peer", "pinger"] {
+        let args = [
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network=back",
+            "-p=127.0.0.1::80",
+            "busybox",
+        ];
+        let serve = ["httpd", "-f", "-p", "80", "-h", "/etc"];
+        daemon.cais(&[&args[..], &serve[..]].concat()).unwrap();
+    }
+    let address = inspect(
+        &daemon,
+        "peer",
+        "{{.NetworkSettings.Networks.back.IPAddress}}",
+    );
+    let script = format!("exec ping -i 0.01 {address} >/pings");
+    daemon
+        .cais(&["exec", "-d", "pinger", "sh", "-c", &script])
+        .unwrap();
+    let port = daemon.cais(&["port", "peer", "80"]).unwrap();
+    let port = port.trim().to_owned();
+    let pings = |daemon: &TestDaemon| {
+        let args = ["exec", "pinger", "sh", "-c", "wc -l </pings"];
+        daemon
+            .cais(&args)
+            .unwrap()
+            .trim()
+            .parse::<u32>()
+            .unwrap_or(0)
+    };
+    wait_until("the first pings", || pings(&daemon) > 20);
+    let (done, tried) = (AtomicBool::new(false), AtomicU32::new(0));
+    let failed = std::thread::scope(|scope| {
+        let knocking = scope.spawn(|| {
+            let mut failed = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                tried.fetch_add(1, Ordering::Relaxed);
+                if let Err(error) = TcpStream::connect(&port) {
+                    failed.push(error.to_string());
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            failed
+        });
+        for _ in 0..3 {
+            daemon.restart().unwrap();
+            let before = tried.load(Ordering::Relaxed);
+            wait_until("some more connections", || {
+                tried.load(Ordering::Relaxed) > before + 20
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+        knocking.join().unwrap()
+    });
+    assert_eq!(failed, Vec::<String>::new(), "of {tried:?} connections");
+    let read = daemon.cais(&["exec", "pinger", "cat", "/pings"]).unwrap();
+    let answered: Vec<u32> = read
+        .lines()
+        .filter_map(|line| line.split_once("seq=")?.1.split(' ').next()?.parse().ok())
+        .collect();
+    let all: Vec<u32> = (0..).take(answered.len()).collect();
+    assert!(answered.len() > 50, "{read}");
+    assert_eq!(answered, all, "a ping without an answer");
+}
+
+/// Interfaces of the host by a prefix.
+fn links(prefix: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// What the container has inside is what `inspect` tells, and what the host has is what the container has.
+fn assert_agrees(daemon: &TestDaemon, name: &str) {
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    let told = inspect(daemon, name, networks);
+    let inside = daemon
+        .cais(&["exec", name, "ls", "/sys/class/net"])
+        .unwrap();
+    let inside = inside.lines().filter(|line| *line != "lo").count();
+    assert_eq!(inside, told.split_whitespace().count(), "{told}");
+    let veth = format!("veth{}", &inspect(daemon, name, "{{.Id}}")[..8]);
+    assert_eq!(links(&veth).len(), inside, "{told}");
+}
+
+#[test]
+fn kills_while_networks_change_leave_nothing() {
+    let rounds: u32 = std::env::var("CAIS_KILL_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(8);
+    let mut daemon = daemon();
+    let prefix = format!("cx{}x", daemon.subnet().number());
+    daemon
+        .cais(&["run", "-d", "--name=lasting", "busybox", "sleep", "1000"])
+        .unwrap();
+    let address = inspect(&daemon, "lasting", "{{.NetworkSettings.IPAddress}}");
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(std::process::id());
+    for round in 0..rounds {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let name = |kind: &str| format!("{prefix}{round}{kind}");
+        let create = |name: &str| {
+            let bridge = format!("com.docker.network.bridge.name={name}");
+            daemon
+                .cais(&["network", "create", "-o", &bridge, name])
+                .unwrap();
+        };
+        create(&name("a"));
+        create(&name("b"));
+        create(&name("c"));
+        daemon
+            .cais(&["network", "connect", &name("b"), "lasting"])
+            .unwrap();
+        let bridge = format!("com.docker.network.bridge.name={}", name("d"));
+        let mut clients: Vec<_> = [
+            &["network", "create", "-o", &bridge, &name("d")][..],
+            &["network", "connect", &name("a"), "lasting"],
+            &["network", "disconnect", &name("b"), "lasting"],
+            &["network", "rm", &name("c")],
+            &["run", "--rm", "--network", &name("a"), "busybox", "true"],
+        ]
+        .into_iter()
+        .map(|args| {
+            let mut command = daemon.client(CAIS, args);
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+        std::thread::sleep(Duration::from_micros(seed % 40_000));
+        daemon.restart().unwrap();
+        for client in &mut clients {
+            client.wait().unwrap();
+        }
+        assert_agrees(&daemon, "lasting");
+        let listed = daemon
+            .cais(&["network", "ls", "--format={{.Name}}"])
+            .unwrap();
+        let named: BTreeSet<String> = listed
+            .lines()
+            .filter(|name| name.starts_with(&prefix))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            links(&prefix),
+            named,
+            "bridges without a network, or networks without a bridge"
+        );
+        let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        for network in inspect(&daemon, "lasting", networks).split_whitespace() {
+            if network != "bridge" {
+                daemon
+                    .cais(&["network", "disconnect", network, "lasting"])
+                    .unwrap();
+            }
+        }
+        let left = daemon
+            .cais(&[
+                "ps",
+                "-aq",
+                "--filter=status=exited",
+                "--filter=status=created",
+            ])
+            .unwrap();
+        for id in left.lines() {
+            let _ = daemon.cais(&["rm", "-f", id]);
+        }
+        wait_until("all networks to be free", || {
+            daemon.cais(&["network", "prune", "-f"]).unwrap();
+            links(&prefix).is_empty()
+        });
+        assert_agrees(&daemon, "lasting");
+    }
+    assert_eq!(
+        inspect(&daemon, "lasting", "{{.NetworkSettings.IPAddress}}"),
+        address
+    );
+    daemon.cais(&["rm", "-f", "lasting"]).unwrap();
+    crate::kills::assert_nothing_left(&daemon);
+}
