@@ -244,7 +244,9 @@ pub(super) fn used(state: &State) -> Result<Vec<IpNet>, NetworkError> {
 }
 
 fn of_networks(state: &State) -> impl Iterator<Item = IpNet> {
+    // A configuration for other networks takes nothing itself.
     let networks = state.networks.values();
+    let networks = networks.filter(|one| !one.record.config_only);
     networks.flat_map(|one| one.record.pools.iter().map(|pool| pool.subnet))
 }
 
