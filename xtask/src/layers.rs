@@ -27,7 +27,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("build", 4, &["sys", "types"]),
     ("api", 5, &["sys", "types"]),
     ("console", 4, &["types", "client"]),
-    ("cli", 5, &["types", "client", "console"]),
+    ("cli", 5, &["types", "client", "console", "distribution"]),
     (
         "cais",
         6,

@@ -26,6 +26,7 @@ pub mod container_spec;
 pub mod context_store;
 mod dispatch;
 mod help;
+pub mod manifests;
 pub mod prompt;
 pub mod registry_access;
 

@@ -13,6 +13,7 @@ pub mod filtering;
 pub mod image;
 pub mod inspect;
 pub mod inspecting;
+pub mod manifest;
 pub mod network;
 pub mod pairs;
 pub mod registry;
@@ -26,6 +27,11 @@ pub const GROUPS: &[Group] = &[
     group("container", "Manage containers", container::COMMANDS),
     group("context", "Manage contexts", context::COMMANDS),
     group("image", "Manage images", image::COMMANDS),
+    group(
+        "manifest",
+        "Manage manifests and lists of them",
+        manifest::COMMANDS,
+    ),
     group("network", "Manage networks", network::COMMANDS),
     group("system", "Manage the daemon", system::COMMANDS),
     group("volume", "Manage volumes", volume::COMMANDS),

@@ -14,7 +14,6 @@ const UNBUILT: &[&str] = &[
     "context export",
     "context import",
     "image build",
-    "manifest",
     "node",
     "plugin",
     "secret",
