@@ -9,6 +9,9 @@ use crate::source;
 
 const FILE_LIMIT: usize = 800;
 const ROOM_LIMIT: usize = 12_000;
+/// Rooms that are due to be split, and how far they may grow until then.
+/// TODO(rooms): the registry server becomes a room of its own.
+const DUE: &[(&str, usize)] = &[("distribution", 12_500)];
 /// A file that says this in its first lines is one literal table and may be longer.
 const TABLE_MARK: &str = "xtask: literal table";
 
@@ -34,10 +37,10 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
                 ));
             }
         }
-        if total > ROOM_LIMIT {
-            problems.push(format!(
-                "{room}: {total} lines, at most {ROOM_LIMIT}: split it"
-            ));
+        let due = DUE.iter().find(|(name, _)| *name == room);
+        let limit = due.map_or(ROOM_LIMIT, |(_, limit)| *limit);
+        if total > limit {
+            problems.push(format!("{room}: {total} lines, at most {limit}: split it"));
         }
     }
     Ok(problems)
