@@ -49,7 +49,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "cli",
         ],
     ),
-    ("testkit", 1, &[]),
+    ("testkit", 1, &["sys"]),
 ];
 
 /// Rooms that may be used by every other room's tests.

@@ -24,6 +24,7 @@ mod names;
 mod network;
 mod pause;
 pub mod ports;
+mod publish;
 pub mod reconcile;
 pub mod record;
 mod remove;

@@ -164,6 +164,14 @@ pub trait SandboxStore: Send + Sync {
     fn close(&self, container: &ContainerId) -> Result<()>;
     /// Keeps the sandboxes of these running containers and releases all others; called once at start.
     fn retain(&self, running: &[ContainerId]) -> Result<()>;
+    /// Publishes more ports of a running container and takes others back, all of it or nothing; answers what is published
+    /// then.
+    fn republish(
+        &self,
+        container: &ContainerId,
+        add: &[PortRequest],
+        remove: &[PortRequest],
+    ) -> Result<BTreeMap<String, Vec<PortBinding>>>;
     /// Serves the names of a running container again that outlived a daemon, from sockets in its namespace.
     fn adopt(&self, container: &ContainerId, name: &str, netns: BorrowedFd<'_>) -> Result<()>;
     /// The text of `/etc/resolv.conf` for a container on these networks; `host` for one in the host's namespace.

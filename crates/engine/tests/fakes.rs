@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use cais_engine::kernel::Kernel;
 use cais_engine::launcher::Launcher;
 use cais_engine::ports::{
-    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, OverlayDirs, ResolvedImage, RootfsStore,
-    Sandbox, SandboxRequest, SandboxStore, VolumeStore,
+    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, OverlayDirs, PortRequest, ResolvedImage,
+    RootfsStore, Sandbox, SandboxRequest, SandboxStore, VolumeStore,
 };
 use cais_engine::{Engine, EngineConfig, Ports};
 use cais_monitor::protocol::{
@@ -24,7 +24,7 @@ use cais_runtime::cgroups::Stats;
 use cais_runtime::spec::LinuxResources;
 use cais_state::Db;
 use cais_types::api::{
-    ContainerConfig, ContainerCreateRequest, EndpointSettings, FilesystemChange,
+    ContainerConfig, ContainerCreateRequest, EndpointSettings, FilesystemChange, PortBinding,
 };
 use cais_types::{ContainerId, Digest, Error, NetworkId, Result};
 
@@ -362,6 +362,14 @@ impl SandboxStore for FakeSandboxes {
             .unwrap()
             .retain(|open| running.contains(open));
         Ok(())
+    }
+    fn republish(
+        &self,
+        _: &ContainerId,
+        _: &[PortRequest],
+        _: &[PortRequest],
+    ) -> Result<BTreeMap<String, Vec<PortBinding>>> {
+        Ok(BTreeMap::new())
     }
     fn adopt(&self, _: &ContainerId, _: &str, _: BorrowedFd<'_>) -> Result<()> {
         Ok(())

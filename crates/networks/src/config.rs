@@ -6,6 +6,16 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+/// Whose firewall decides who may reach published ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublishFirewall {
+    /// Nobody's: what is published is open, as in Docker.
+    #[default]
+    None,
+    /// The host's own input rules.
+    Host,
+}
+
 /// The options of the networks of one daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -34,6 +44,8 @@ pub struct Config {
     pub default_network_options: BTreeMap<String, BTreeMap<String, String>>,
     /// Largest packet of container interfaces in bytes (`--mtu`).
     pub mtu: u32,
+    /// Whose firewall decides who may reach published ports (`--publish-firewall`).
+    pub publish_firewall: PublishFirewall,
     /// Whether firewall rules are made (`--iptables`).
     pub firewall: bool,
     /// Whether containers of the default bridge may talk to each other (`--icc`).
@@ -71,6 +83,7 @@ impl Default for Config {
             pools: default_pools(),
             default_network_options: BTreeMap::new(),
             mtu: 1500,
+            publish_firewall: PublishFirewall::None,
             firewall: true,
             icc: true,
             masquerade: true,

@@ -1,6 +1,6 @@
 //! What can go wrong with networks, in Docker's words.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cais_state::StateError;
 use cais_types::{Error, ErrorClass};
@@ -60,25 +60,40 @@ pub enum NetworkError {
     #[error("all predefined address pools have been fully subnetted")]
     NoSubnet,
     /// Another container publishes this port.
-    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    #[error("Bind for {at} failed: port is already allocated by container {owner}")]
     PortAllocated {
-        /// Host address.
-        address: IpAddr,
-        /// Host port.
-        port: u16,
+        /// Host address and port.
+        at: SocketAddr,
+        /// The other container's name.
+        owner: String,
     },
-    /// Another program holds this port, or the address is not this host's.
-    #[error("failed to bind host port {address}:{port}/{protocol}: {reason}")]
+    /// Another program holds this port.
+    #[error("failed to bind host port {at}/{protocol}: address already in use{holder}")]
+    PortInUse {
+        /// Host address and port.
+        at: SocketAddr,
+        /// `tcp`, ...
+        protocol: &'static str,
+        /// ` by NAME (process ID)`, if it could be found out.
+        holder: String,
+    },
+    /// The port cannot be had, for example because the address is not this host's.
+    #[error("failed to bind host port {at}/{protocol}: {reason}")]
     PortBind {
-        /// Host address.
-        address: IpAddr,
-        /// Host port.
-        port: u16,
+        /// Host address and port.
+        at: SocketAddr,
         /// `tcp`, ...
         protocol: &'static str,
         /// The errno in words.
         reason: String,
     },
+    /// The kernel or its configuration has no nf_tables.
+    #[error(
+        "failed to set up container networking: this kernel has no nf_tables (CONFIG_NF_TABLES); iptables is not used. \
+         Load the modules nf_tables, nft_chain_nat, nft_ct, nft_fib_inet and nft_masq, or run the daemon with \
+         --iptables=false and without published ports: {0}"
+    )]
+    NoFirewall(#[source] NetlinkError),
     /// No port of the range is free.
     #[error("Bind for {address} failed: all ports are allocated")]
     NoPort {
@@ -119,9 +134,27 @@ impl NetworkError {
             Self::NotFound(_) | Self::Missing(_) => ErrorClass::NotFound,
             Self::Exists(_) => ErrorClass::Conflict,
             Self::InUse { .. } | Self::Forbidden(_) => ErrorClass::Forbidden,
+            Self::Publish { source, .. } => source.class(),
             Self::Invalid(_) => ErrorClass::Invalid,
             Self::Unsupported(_) => ErrorClass::Unsupported,
             _ => ErrorClass::Internal,
+        }
+    }
+
+    /// Names a failure to change the firewall.
+    pub(crate) fn firewall(source: NetlinkError) -> Self {
+        // The kernel knows no such netlink subsystem, or no such kind of table, chain or expression.
+        let absent = [
+            rustix::io::Errno::PROTONOSUPPORT,
+            rustix::io::Errno::OPNOTSUPP,
+        ];
+        let absent = absent.iter().any(|errno| source.is(*errno));
+        if absent || (source.index == 0 && source.is(rustix::io::Errno::INVAL)) {
+            return Self::NoFirewall(source);
+        }
+        Self::Kernel {
+            task: "firewall rules",
+            source,
         }
     }
 

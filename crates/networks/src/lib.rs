@@ -1,6 +1,7 @@
 //! Networks: addresses, bridges, sandboxes, published ports and the firewall rules behind them. Blocking, without helper
 //! processes. Knows container ids, but nothing of containers or images.
 
+mod admission;
 mod bridge;
 mod config;
 pub mod dns;
@@ -16,7 +17,7 @@ mod store;
 mod sysctl;
 pub mod wire;
 
-pub use config::Config;
+pub use config::{Config, PublishFirewall};
 pub use error::NetworkError;
 pub use store::{
     BridgeRecord, DnsWish, Driver, Endpoint, EndpointRecord, EndpointRequest, Facts, GatewayMode,

@@ -1,14 +1,15 @@
 //! Published ports: what is asked for, which host port it becomes, and the bound socket that keeps it ours.
 
-use std::net::{IpAddr, SocketAddr};
+mod holder;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::NetworkError;
-use crate::firewall::PortRule;
 use crate::sysctl;
 
 /// A transport protocol.
@@ -48,43 +49,45 @@ impl Protocol {
 pub struct PublishedPort {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Host address; unspecified for all.
+    /// Host address; unspecified for all of its family.
     pub address: IpAddr,
-    /// Host port.
+    /// Host port; 0 where the network is routed and the container's own address is all there is.
     pub port: u16,
     /// Port of the container.
     pub container_port: u16,
 }
 
 impl PublishedPort {
-    /// The firewall's view, for a container at `target`.
-    pub fn rule(&self, target: IpAddr) -> PortRule {
-        PortRule {
-            protocol: self.protocol.number(),
-            address: self.address,
-            port: self.port,
-            target,
-            target_port: self.container_port,
-        }
-    }
-
     fn collides(&self, other: &Self) -> bool {
         self.protocol == other.protocol
             && self.port == other.port
+            && self.address.is_ipv4() == other.address.is_ipv4()
             && (self.address == other.address
                 || self.address.is_unspecified()
                 || other.address.is_unspecified())
     }
 }
 
+/// A port that a container has, with the container's name.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The port.
+    pub port: PublishedPort,
+    /// Who has it.
+    pub owner: String,
+}
+
 /// A binding that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    protocol: Protocol,
-    container_port: u16,
-    address: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port of the container.
+    pub container_port: u16,
+    /// A host address; `None` for the network's and the daemon's default.
+    pub address: Option<IpAddr>,
     /// `None` for any free port.
-    range: Option<RangeInclusive<u16>>,
+    pub range: Option<RangeInclusive<u16>>,
 }
 
 impl Wish {
@@ -95,32 +98,18 @@ impl Wish {
 }
 
 /// Reads `80/tcp` and a host address and port (`""`, `8080`, `8000-8010`).
-pub fn wish(
-    container: &str,
-    host: &str,
-    port: &str,
-    default: IpAddr,
-) -> Result<Wish, NetworkError> {
-    let (number, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        other => return Err(NetworkError::Invalid(format!("invalid proto: {other}"))),
-    };
+pub fn wish(container: &str, host: &str, port: &str) -> Result<Wish, NetworkError> {
+    let (container_port, protocol) = container_port(container)?;
     let invalid =
         |text: &str| NetworkError::Invalid(format!("invalid port specification: {text:?}"));
-    let container_port = number.parse().map_err(|_| invalid(container))?;
     let address = match host {
-        "" => default,
-        text => text
-            .parse()
-            .map_err(|_| NetworkError::Invalid(format!("invalid IP address: {text}")))?,
+        "" => None,
+        text => {
+            let bare = text.trim_start_matches('[').trim_end_matches(']');
+            let parsed = bare.parse();
+            Some(parsed.map_err(|_| NetworkError::Invalid(format!("invalid IP address: {text}")))?)
+        }
     };
-    if let IpAddr::V6(address) = address {
-        let text = format!("cannot publish {container} on [{address}]: the network has no IPv6");
-        return Err(NetworkError::Unsupported(text));
-    }
     let range = match port.split_once('-') {
         None if port.is_empty() || port == "0" => None,
         None => {
@@ -132,7 +121,7 @@ pub fn wish(
             Some(first..=last.parse().map_err(|_| invalid(port))?)
         }
     };
-    if range.as_ref().is_some_and(|range| range.is_empty()) {
+    if range.as_ref().is_some_and(RangeInclusive::is_empty) {
         return Err(invalid(port));
     }
     Ok(Wish {
@@ -143,46 +132,71 @@ pub fn wish(
     })
 }
 
-/// Finds a host port for a wish that collides with none of `taken`, and holds it.
+/// Reads `80/tcp`.
+pub fn container_port(text: &str) -> Result<(u16, Protocol), NetworkError> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        other => return Err(NetworkError::Invalid(format!("invalid proto: {other}"))),
+    };
+    let number = number.parse();
+    let invalid = |_| NetworkError::Invalid(format!("invalid port specification: {text:?}"));
+    Ok((number.map_err(invalid)?, protocol))
+}
+
+/// Finds one host port that is free on all these addresses, and holds it on each.
 pub fn reserve(
     wish: &Wish,
-    taken: &[PublishedPort],
+    addresses: &[IpAddr],
+    taken: &[Taken],
     hint: u16,
-) -> Result<(PublishedPort, Option<OwnedFd>), NetworkError> {
-    let at = |port| PublishedPort {
-        protocol: wish.protocol,
-        address: wish.address,
-        port,
-        container_port: wish.container_port,
-    };
-    let address = wish.address;
+) -> Result<Vec<(PublishedPort, Option<OwnedFd>)>, NetworkError> {
     let range = wish.range.clone().unwrap_or_else(ephemeral);
-    if range.start() == range.end() {
-        let port = *range.start();
-        let published = at(port);
-        if taken.iter().any(|other| other.collides(&published)) {
-            return Err(NetworkError::PortAllocated { address, port });
-        }
-        return Ok((published, hold(&published)?));
-    }
     let start = if wish.range.is_none() && range.contains(&hint) {
         hint
     } else {
         *range.start()
     };
-    let candidates = (start..=*range.end()).chain(*range.start()..start);
-    for port in candidates {
-        let published = at(port);
-        if taken.iter().any(|other| other.collides(&published)) {
-            continue;
-        }
-        match hold(&published) {
-            Ok(socket) => return Ok((published, socket)),
-            Err(NetworkError::PortBind { .. }) if port != *range.end() => {}
+    let single = range.start() == range.end();
+    for port in (start..=*range.end()).chain(*range.start()..start) {
+        match hold_all(wish, addresses, taken, port) {
+            Ok(held) => return Ok(held),
+            Err(NetworkError::PortAllocated { .. } | NetworkError::PortInUse { .. }) if !single => {
+            }
             Err(error) => return Err(error),
         }
     }
-    Err(NetworkError::NoPort { address })
+    let address = addresses.first().copied();
+    Err(NetworkError::NoPort {
+        address: address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+    })
+}
+
+fn hold_all(
+    wish: &Wish,
+    addresses: &[IpAddr],
+    taken: &[Taken],
+    port: u16,
+) -> Result<Vec<(PublishedPort, Option<OwnedFd>)>, NetworkError> {
+    let mut held = Vec::new();
+    for address in addresses {
+        let published = PublishedPort {
+            protocol: wish.protocol,
+            address: *address,
+            port,
+            container_port: wish.container_port,
+        };
+        if let Some(other) = taken.iter().find(|other| other.port.collides(&published)) {
+            return Err(NetworkError::PortAllocated {
+                at: SocketAddr::new(*address, port),
+                owner: other.owner.clone(),
+            });
+        }
+        held.push((published, hold(&published)?));
+    }
+    Ok(held)
 }
 
 /// `net.ipv4.ip_local_port_range`, else what Docker falls back to.
@@ -195,29 +209,55 @@ fn ephemeral() -> RangeInclusive<u16> {
     }
 }
 
+/// The addresses that stand for all of a host.
+pub fn everywhere(ipv4: bool, ipv6: bool) -> Vec<IpAddr> {
+    let four = ipv4.then_some(Ipv4Addr::UNSPECIFIED.into());
+    let six = ipv6.then_some(Ipv6Addr::UNSPECIFIED.into());
+    four.into_iter().chain(six).collect()
+}
+
 /// Binds the host port without listening: no other program can take it, and who holds it already is found out. A kernel
 /// without the protocol (SCTP) has nobody to collide with.
 pub fn hold(port: &PublishedPort) -> Result<Option<OwnedFd>, NetworkError> {
-    let failed = |errno: rustix::io::Errno| NetworkError::PortBind {
-        address: port.address,
-        port: port.port,
-        protocol: port.protocol.name(),
-        reason: match errno {
-            rustix::io::Errno::ADDRINUSE => "address already in use".to_owned(),
-            rustix::io::Errno::ADDRNOTAVAIL => "cannot assign requested address".to_owned(),
-            other => std::io::Error::from(other).to_string(),
-        },
+    let at = SocketAddr::new(port.address, port.port);
+    let failed = |errno: rustix::io::Errno| {
+        let protocol = port.protocol.name();
+        if errno == rustix::io::Errno::ADDRINUSE {
+            return NetworkError::PortInUse {
+                at,
+                protocol,
+                holder: holder::of(port).map_or_else(String::new, |name| format!(" by {name}")),
+            };
+        }
+        NetworkError::PortBind {
+            at,
+            protocol,
+            reason: match errno {
+                rustix::io::Errno::ADDRNOTAVAIL => "cannot assign requested address".to_owned(),
+                other => std::io::Error::from(other).to_string(),
+            },
+        }
     };
+    if port.port == 0 {
+        return Ok(None);
+    }
     let (kind, protocol) = match port.protocol {
         Protocol::Tcp => (SocketType::STREAM, None),
         Protocol::Udp => (SocketType::DGRAM, None),
         Protocol::Sctp => (SocketType::STREAM, Some(rustix::net::ipproto::SCTP)),
     };
-    let flags = SocketFlags::CLOEXEC;
-    let socket = match rustix::net::socket_with(AddressFamily::INET, kind, flags, protocol) {
+    let family = if port.address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = match rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, protocol) {
         Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(None),
         other => other.map_err(failed)?,
     };
-    rustix::net::bind(&socket, &SocketAddr::new(port.address, port.port)).map_err(failed)?;
+    if port.address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true).map_err(failed)?;
+    }
+    rustix::net::bind(&socket, &at).map_err(failed)?;
     Ok(Some(socket))
 }

@@ -6,6 +6,7 @@ mod dns;
 mod families;
 mod firewall;
 mod host;
+mod host_firewall;
 mod live;
 mod names;
 mod outbound;

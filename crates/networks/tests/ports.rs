@@ -22,7 +22,9 @@ fn a_port_of_another_container_is_already_allocated() {
             "{text}"
         );
         assert!(
-            text.ends_with("Bind for 127.0.0.1:8080 failed: port is already allocated"),
+            text.ends_with(
+                "Bind for 127.0.0.1:8080 failed: port is already allocated by container c1"
+            ),
             "{text}"
         );
         store.open(&request(2, &[("80/udp", "", "8080")])).unwrap();
@@ -41,7 +43,8 @@ fn a_port_of_another_program_is_in_use_and_ours_is_held() {
             .unwrap_err();
         let text = error.to_string();
         assert!(
-            text.ends_with("failed to bind host port 0.0.0.0:8080/tcp: address already in use"),
+            text.contains("failed to bind host port 0.0.0.0:8080/tcp: address already in use by ")
+                && text.ends_with(&format!("(process {})", std::process::id())),
             "{text}"
         );
         drop(listener);

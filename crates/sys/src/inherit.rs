@@ -4,18 +4,19 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Numbers below 64 that were given out already.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// Numbers that were given out already, a bit for each.
+static TAKEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-/// Takes an inherited descriptor (3 to 63) by its number, once, and sets close-on-exec. EBADF: it is not open or was taken
+/// Takes an inherited descriptor (3 to 255) by its number, once, and sets close-on-exec. EBADF: it is not open or was taken
 /// before. To be called before the program opens anything itself.
 pub fn take(number: u8) -> io::Result<OwnedFd> {
     let bad = || io::Error::from_raw_os_error(libc::EBADF);
-    if !(3..64).contains(&number) {
+    if number < 3 {
         return Err(bad());
     }
-    let bit = 1_u64 << number;
-    if TAKEN.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+    let taken = &TAKEN[usize::from(number / 64)];
+    let bit = 1_u64 << (number % 64);
+    if taken.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
         return Err(bad());
     }
     // SAFETY: F_SETFD takes its argument by value; a closed number gives EBADF.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{BaseImage, Subnet, base_image, wait_until};
+use crate::{BaseImage, Space, Subnet, base_image, wait_until};
 
 /// The flag of [`TestDaemon::start_with`] that puts the data elsewhere.
 const DATA_ROOT: &str = "--data-root=";
@@ -22,6 +22,8 @@ pub struct TestDaemon {
     subnet: Subnet,
     root: tempfile::TempDir,
     flags: Vec<String>,
+    /// Where it runs, if not in the test's own network namespace.
+    space: Option<String>,
 }
 
 impl TestDaemon {
@@ -32,9 +34,19 @@ impl TestDaemon {
 
     /// Starts a daemon with more flags.
     pub fn start_with(binary: impl Into<PathBuf>, flags: &[&str]) -> Result<Self> {
+        Self::start_at(binary.into(), None, flags)
+    }
+
+    /// Starts a daemon in a network namespace, which must live longer than the daemon. Its API is reached from everywhere.
+    pub fn start_in(binary: impl Into<PathBuf>, space: &Space, flags: &[&str]) -> Result<Self> {
+        Self::start_at(binary.into(), Some(space.path()), flags)
+    }
+
+    fn start_at(binary: PathBuf, space: Option<String>, flags: &[&str]) -> Result<Self> {
         let mut daemon = Self {
-            binary: binary.into(),
+            binary,
             child: None,
+            space,
             subnet: Subnet::reserve()?,
             root: tempfile::Builder::new().prefix("cais-test-").tempdir()?,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
@@ -83,9 +95,11 @@ impl TestDaemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let child = command
-            .spawn()
-            .with_context(|| self.binary.display().to_string())?;
+        let child = match &self.space {
+            Some(path) => Space::of(File::open(path)?.into()).inside(|| command.spawn()),
+            None => command.spawn(),
+        };
+        let child = child.with_context(|| self.binary.display().to_string())?;
         drop(report);
         self.child = Some(child);
         let mut byte = [0];

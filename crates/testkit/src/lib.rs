@@ -5,10 +5,12 @@ mod daemon;
 pub mod http;
 mod image;
 mod subnet;
+mod world;
 
 pub use daemon::TestDaemon;
 pub use image::{BaseImage, base_image};
 pub use subnet::Subnet;
+pub use world::{Space, World};
 
 use std::time::{Duration, Instant};
 

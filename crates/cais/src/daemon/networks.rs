@@ -6,7 +6,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use cais_engine::ports::{
-    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, Sandbox, SandboxRequest, SandboxStore,
+    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, PortRequest, Sandbox, SandboxRequest,
+    SandboxStore,
 };
 use cais_engine::services::networks::NetworkCatalog;
 use cais_networks::{
@@ -69,15 +70,11 @@ impl SandboxStore for Networks {
             .endpoints
             .iter()
             .map(|(name, asked)| Ok((name.clone(), endpoint_request(asked)?)));
-        let ports = request.ports.iter().map(|port| cais_networks::PortRequest {
-            container_port: port.container_port.clone(),
-            bindings: port.bindings.iter().map(in_store).collect(),
-        });
         let sandbox = self.0.open(&cais_networks::SandboxRequest {
             container: request.container,
             name: request.name.clone(),
             endpoints: wanted.collect::<Result<_>>()?,
-            ports: ports.collect(),
+            ports: ports_in_store(&request.ports),
             sysctls: request.sysctls.clone(),
             dns: dns_wish(&request.dns),
         })?;
@@ -100,6 +97,17 @@ impl SandboxStore for Networks {
 
     fn retain(&self, running: &[ContainerId]) -> Result<()> {
         Ok(self.0.retain(running)?)
+    }
+
+    fn republish(
+        &self,
+        container: &ContainerId,
+        add: &[PortRequest],
+        remove: &[PortRequest],
+    ) -> Result<BTreeMap<String, Vec<PortBinding>>> {
+        let (add, remove) = (ports_in_store(add), ports_in_store(remove));
+        let ports = self.0.republish(container, &add, &remove)?;
+        Ok(on_ports(ports))
     }
 
     fn adopt(&self, container: &ContainerId, name: &str, netns: BorrowedFd<'_>) -> Result<()> {
@@ -226,6 +234,14 @@ fn filled(asked: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
         global_ipv6_prefix_len: bits(endpoint.address_v6),
         ..asked
     }
+}
+
+fn ports_in_store(ports: &[PortRequest]) -> Vec<cais_networks::PortRequest> {
+    let request = |port: &PortRequest| cais_networks::PortRequest {
+        container_port: port.container_port.clone(),
+        bindings: port.bindings.iter().map(in_store).collect(),
+    };
+    ports.iter().map(request).collect()
 }
 
 fn in_store(binding: &PortBinding) -> cais_networks::PortBinding {

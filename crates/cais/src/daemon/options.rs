@@ -149,7 +149,7 @@ fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// Flags that are on when nobody says anything.
-const TRUE_BY_DEFAULT: &[&str] = &["icc", "ip-masq", "ip-forward"];
+const TRUE_BY_DEFAULT: &[&str] = &["icc", "ip-masq", "ip-forward", "iptables"];
 
 impl Options {
     /// Reads the command line and, below it, the configuration file.

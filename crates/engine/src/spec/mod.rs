@@ -86,4 +86,4 @@ pub fn has_network_namespace(record: &Record) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

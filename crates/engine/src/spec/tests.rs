@@ -14,7 +14,7 @@ use crate::mounts::parse_bind;
 use crate::record::{NetworkState, Record};
 use crate::state::State;
 
-fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record {
+pub(crate) fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record {
     let (mut config, mut host) = (ContainerConfig::default(), HostConfig::default());
     change(&mut config, &mut host);
     let id = ContainerId::from_bytes([9; 32]);

@@ -89,7 +89,7 @@ fn lead(rules: &RuleSet, fresh: bool) -> Result<(), NetworkError> {
     if fresh {
         nft::create(&socket, rules).map_err(NetworkError::during(task))
     } else {
-        nft::replace(&socket, rules).map_err(NetworkError::during(task))
+        nft::replace(&socket, std::slice::from_ref(rules)).map_err(NetworkError::during(task))
     }
 }
 

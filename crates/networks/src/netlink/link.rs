@@ -31,6 +31,7 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 0x80;
 const AF_INET6: u16 = 10;
 
 /// Bytes of a `struct ifinfomsg`.
@@ -138,6 +139,33 @@ pub fn add_pair(batch: &mut Messages, name: &str, peer: &str) {
                     });
                 });
         });
+}
+
+/// Asks for a veth pair with both ends here, down, under one Ethernet address: what is sent on one end to a neighbour that
+/// nobody is asked for arrives at the other as meant for it.
+pub fn add_loop(batch: &mut Messages, name: &str, peer: &str, mac: Mac) {
+    batch
+        .begin(RTM_NEWLINK, CREATE | EXCLUSIVE, &info(0, 0, 0))
+        .put_str(IFLA_IFNAME, name)
+        .put(IFLA_ADDRESS, &mac)
+        .nested(IFLA_LINKINFO, |kind| {
+            kind.put(IFLA_INFO_KIND, b"veth")
+                .nested(IFLA_INFO_DATA, |data| {
+                    data.nested(VETH_INFO_PEER, |far| {
+                        far.raw(&info(0, 0, 0))
+                            .put_str(IFLA_IFNAME, peer)
+                            .put(IFLA_ADDRESS, &mac);
+                    });
+                });
+        });
+}
+
+/// Takes an interface up that resolves no neighbours.
+pub fn up_without_arp(batch: &mut Messages, name: &str) {
+    let flags = IFF_UP | IFF_NOARP;
+    batch
+        .begin(RTM_NEWLINK, 0, &info(0, flags, flags))
+        .put_str(IFLA_IFNAME, name);
 }
 
 /// How a bridge treats one of its ports (`linux/if_bridge.h`).

@@ -7,21 +7,15 @@ use super::ruleset::{Element, Family, RuleSet};
 
 /// A change of the elements of a set of an existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Elements that come in.
-    Add {
-        /// The set's name.
-        set: &'static str,
-        /// What comes in.
-        elements: Vec<Element>,
-    },
-    /// Elements that go out; one that is not there fails the transaction.
-    Remove {
-        /// The set's name.
-        set: &'static str,
-        /// What goes out.
-        elements: Vec<Element>,
-    },
+pub struct Change {
+    /// Address family of the table.
+    pub family: Family,
+    /// The set's name.
+    pub set: &'static str,
+    /// What comes in, or goes out; going out, one that is not there fails the transaction.
+    pub elements: Vec<Element>,
+    /// Whether they come in.
+    pub add: bool,
 }
 
 fn commit(socket: &Socket, mut batch: Messages) -> Result<(), NetlinkError> {
@@ -30,13 +24,15 @@ fn commit(socket: &Socket, mut batch: Messages) -> Result<(), NetlinkError> {
     socket.run_acknowledged(&mut batch, last)
 }
 
-/// Puts a rule set in the place of the table of its name, or makes the table. Packets see the old rules or the new ones.
-pub fn replace(socket: &Socket, rules: &RuleSet) -> Result<(), NetlinkError> {
+/// Puts rule sets in the place of the tables of their names, or makes the tables. Packets see the old rules or the new ones.
+pub fn replace(socket: &Socket, rule_sets: &[RuleSet]) -> Result<(), NetlinkError> {
     let mut batch = Messages::new();
     encode::begin(&mut batch);
-    encode::table(&mut batch, rules.family, &rules.table);
-    encode::drop_table(&mut batch, rules.family, &rules.table);
-    encode::rule_set(&mut batch, rules);
+    for rules in rule_sets {
+        encode::table(&mut batch, rules.family, &rules.table);
+        encode::drop_table(&mut batch, rules.family, &rules.table);
+        encode::rule_set(&mut batch, rules);
+    }
     commit(socket, batch)
 }
 
@@ -48,24 +44,16 @@ pub fn create(socket: &Socket, rules: &RuleSet) -> Result<(), NetlinkError> {
     commit(socket, batch)
 }
 
-/// Makes changes to the sets of a table.
-pub fn apply(
-    socket: &Socket,
-    family: Family,
-    table: &str,
-    changes: &[Change],
-) -> Result<(), NetlinkError> {
+/// Makes changes to the sets of the tables of this name.
+pub fn apply(socket: &Socket, table: &str, changes: &[Change]) -> Result<(), NetlinkError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
     let mut batch = Messages::new();
     encode::begin(&mut batch);
     for change in changes {
-        let (set, elements, add) = match change {
-            Change::Add { set, elements } => (set, elements, true),
-            Change::Remove { set, elements } => (set, elements, false),
-        };
-        encode::elements(&mut batch, (family, table), set, elements, add);
-    }
-    if batch.len() == 1 {
-        return Ok(());
+        let place = (change.family, table);
+        encode::elements(&mut batch, place, change.set, &change.elements, change.add);
     }
     commit(socket, batch)
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::ruleset::{
     Atom, Chain, DataType, Element, Family, Field, Hook, HookKind, HookPoint, Outcome, RuleSet,
@@ -54,6 +54,8 @@ impl Display for Atom {
             Self::Protocol(6) => f.write_str("tcp"),
             Self::Protocol(17) => f.write_str("udp"),
             Self::Protocol(132) => f.write_str("sctp"),
+            Self::Protocol(1) => f.write_str("icmp"),
+            Self::Protocol(58) => f.write_str("ipv6-icmp"),
             Self::Protocol(number) => write!(f, "{number}"),
             Self::Port(port) => write!(f, "{port}"),
             Self::Interface(name) => write!(f, "\"{name}\""),
@@ -128,13 +130,20 @@ impl Display for Element {
 
 /// The network that a range of addresses is, if it is one.
 fn subnet(first: &[Atom], last: &[Atom]) -> Option<IpNet> {
-    let ([Atom::Address(IpAddr::V4(first))], [Atom::Address(IpAddr::V4(last))]) = (first, last)
-    else {
+    let ([Atom::Address(first)], [Atom::Address(last)]) = (first, last) else {
         return None;
     };
-    let host_bits = (u32::from(*first) ^ u32::from(*last)).count_ones() as u8;
-    let net = Ipv4Net::new(*first, 32 - host_bits).ok()?;
-    (net.network() == *first && net.broadcast() == *last).then_some(IpNet::V4(net))
+    let length = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            32 - (u32::from(*first) ^ u32::from(*last)).count_ones()
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            128 - (u128::from(*first) ^ u128::from(*last)).count_ones()
+        }
+        _ => return None,
+    };
+    let net = IpNet::new(*first, length as u8).ok()?;
+    (net.network() == *first && net.broadcast() == *last).then_some(net)
 }
 
 impl Display for Verdict {
@@ -222,7 +231,11 @@ fn print_statement(line: &mut String, family: Family, statement: &Statement) -> 
             not,
             net,
         } => {
-            write!(line, "{} {}{net}", field(family, *name), sign(*not))
+            write!(line, "{} {}", field(family, *name), sign(*not))?;
+            if net.prefix_len() == net.max_prefix_len() {
+                return write!(line, "{}", net.addr());
+            }
+            write!(line, "{net}")
         }
         Statement::InSet {
             fields: names,
@@ -233,6 +246,12 @@ fn print_statement(line: &mut String, family: Family, statement: &Statement) -> 
         }
         Statement::DestinationIsLocal => line.write_str("fib daddr type local"),
         Statement::Established => line.write_str("ct state established,related"),
+        Statement::New => line.write_str("ct state new"),
+        Statement::SendCopy {
+            next_hop,
+            interface,
+            ..
+        } => write!(line, "dup to {next_hop} device \"{interface}\""),
         Statement::Translated => line.write_str("ct status dnat"),
         Statement::VerdictMap { fields: names, map } => {
             write!(line, "{} vmap @{map}", fields(family, names))

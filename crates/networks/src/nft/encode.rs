@@ -33,6 +33,7 @@ const DATA_TYPE_VERDICT: u32 = 0xffff_ff00;
 const ELEM_INTERVAL_END: u32 = 1;
 
 const STATE_ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
+const STATE_NEW: u32 = 0x8;
 const STATUS_DESTINATION_NAT: u32 = 0x20;
 const RTN_LOCAL: u32 = 2;
 
@@ -346,6 +347,10 @@ fn add_statement(list: &mut Messages, family: Family, statement: &Statement) {
             expr::compare(list, false, &RTN_LOCAL.to_ne_bytes());
         }
         Statement::Established => expr::connection_state(list, STATE_ESTABLISHED_OR_RELATED),
+        Statement::New => expr::connection_state(list, STATE_NEW),
+        Statement::SendCopy {
+            next_hop, index, ..
+        } => expr::send_copy(list, &octets(*next_hop), *index),
         Statement::Translated => expr::connection_status(list, STATUS_DESTINATION_NAT),
         Statement::VerdictMap { fields, map } => {
             load_all(list, family, fields);

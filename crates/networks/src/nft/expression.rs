@@ -173,6 +173,22 @@ pub fn masquerade(rule: &mut Messages) {
     expression(rule, "masq", |_| ());
 }
 
+/// Sends a copy of the packet to a neighbour on an interface.
+pub fn send_copy(rule: &mut Messages, next_hop: &[u8], interface: u32) {
+    let second = FIRST + 4;
+    expression(rule, "immediate", |data| {
+        data.put_be32(1, FIRST);
+        value(data, 2, next_hop);
+    });
+    expression(rule, "immediate", |data| {
+        data.put_be32(1, second);
+        value(data, 2, &interface.to_ne_bytes());
+    });
+    expression(rule, "dup", |data| {
+        data.put_be32(1, FIRST).put_be32(2, second);
+    });
+}
+
 /// Counts packets and bytes.
 pub fn counter(rule: &mut Messages) {
     expression(rule, "counter", |_| ());

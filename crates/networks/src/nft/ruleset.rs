@@ -223,6 +223,8 @@ pub enum Statement {
     DestinationIsLocal,
     /// The connection is established or related to one that is.
     Established,
+    /// The packet is the first of a connection.
+    New,
     /// The connection's destination was translated.
     Translated,
     /// The verdict that the map has for the fields; on to the next rule when it has none.
@@ -258,6 +260,15 @@ pub enum Statement {
         side: Side,
         /// The new port.
         port: u16,
+    },
+    /// A copy of the packet is sent by another interface.
+    SendCopy {
+        /// A neighbour there.
+        next_hop: IpAddr,
+        /// Interface name.
+        interface: String,
+        /// Interface number.
+        index: u32,
     },
     /// Packets and bytes are counted.
     Counter,

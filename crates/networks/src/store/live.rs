@@ -8,6 +8,7 @@ use cais_state::Durability;
 use cais_types::ContainerId;
 
 use crate::error::NetworkError;
+use crate::firewall::port_changes;
 use crate::netlink::{Messages, Socket, link};
 use crate::wire;
 
@@ -15,7 +16,7 @@ use super::endpoints::{self, Endpoint, EndpointRequest, Guest, defaults, release
 use super::names::DnsWish;
 use super::records::{ENDPOINTS, EndpointRecord, SandboxRecord};
 use super::sandboxes::PortBinding;
-use super::{Held, Store, sweep};
+use super::{Held, Store};
 
 /// A running container.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,7 @@ impl Store {
             let held = held.or_insert_with(|| Held {
                 record: empty(live.name),
                 sockets: Vec::new(),
+                rules: Vec::new(),
             });
             held.record = after.clone();
             (before, after, interface, shown)
@@ -188,7 +190,7 @@ impl Store {
             endpoints: endpoints
                 .map(|endpoint| endpoints::shown(&state, endpoint))
                 .collect(),
-            ports: super::sandboxes::shown(&record.ports),
+            ports: super::publish::shown(&record.ports),
         })
     }
 
@@ -210,14 +212,15 @@ impl Store {
         before: &SandboxRecord,
         after: &SandboxRecord,
     ) -> Result<(), NetworkError> {
-        let (old, new) = (before.rules(), after.rules());
-        if !self.config.firewall || old == new {
-            return Ok(());
-        }
-        tracing::debug!(%container, "published ports lead elsewhere");
-        let mut changes = crate::firewall::port_changes(&old, false);
-        changes.extend(crate::firewall::port_changes(&new, true));
-        sweep::change(&self.config.table, &changes)
+        let (old, new) = {
+            let mut state = self.lock();
+            let (old, new) = (state.port_rules(before), state.port_rules(after));
+            if let Some(held) = state.sandboxes.get_mut(container) {
+                held.rules.clone_from(&new);
+            }
+            (old, new)
+        };
+        self.change(&port_changes(&old, &new, &self.policy))
     }
 }
 

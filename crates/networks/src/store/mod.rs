@@ -6,6 +6,7 @@ mod live;
 mod names;
 mod networks;
 mod pools;
+mod publish;
 mod records;
 mod sandboxes;
 mod start;
@@ -23,10 +24,11 @@ use cais_types::{ContainerId, NetworkId};
 use crate::config::Config;
 use crate::dns::Dns;
 use crate::error::NetworkError;
-use crate::firewall;
+use crate::firewall::{self, Policy, PortRule};
 use crate::ipam::Addresses;
 use crate::netlink::Socket;
 use crate::nft;
+use crate::ports::PublishedPort;
 
 pub use checks::Facts;
 pub use endpoints::{Endpoint, EndpointRequest};
@@ -47,6 +49,7 @@ pub struct Store {
     db: Arc<Db>,
     shared: Arc<Shared>,
     dns: Dns,
+    policy: Policy,
     first_index: u32,
     veth_number: AtomicU32,
 }
@@ -90,7 +93,9 @@ struct Network {
 struct Held {
     record: SandboxRecord,
     /// Bound sockets that keep the host ports ours.
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<(PublishedPort, OwnedFd)>,
+    /// Its published ports as the firewall has them.
+    rules: Vec<PortRule>,
 }
 
 impl State {
@@ -115,18 +120,14 @@ impl State {
         }
     }
 
-    fn rule_set(&self, table: &str) -> nft::RuleSet {
-        let bridges: Vec<_> = self
-            .networks
-            .values()
-            .filter_map(|network| network.record.rules())
-            .collect();
-        let ports: Vec<_> = self
-            .sandboxes
-            .values()
-            .flat_map(|held| held.record.rules())
-            .collect();
-        firewall::rule_set(table, &bridges, &ports)
+    fn rule_sets(&self, table: &str, policy: &Policy) -> Vec<nft::RuleSet> {
+        let networks = self.networks.values();
+        let mut bridges: Vec<_> = networks.filter_map(|one| one.record.rules()).collect();
+        bridges.sort_by(|one, other| one.bridge.cmp(&other.bridge));
+        let held = self.sandboxes.values();
+        let mut ports: Vec<_> = held.flat_map(|held| held.rules.clone()).collect();
+        ports.sort_by_key(|rule| (rule.target, rule.protocol, rule.host));
+        firewall::rule_sets(table, &bridges, &ports, policy)
     }
 }
 
@@ -152,20 +153,28 @@ impl Store {
         pools.first()?.gateway
     }
 
-    /// The rule set as it should be in the kernel now.
-    pub fn rule_set(&self) -> nft::RuleSet {
-        self.lock().rule_set(&self.config.table)
+    /// The tables as they should be in the kernel now: that of IPv4, and that of IPv6 when a network has it.
+    pub fn rule_sets(&self) -> Vec<nft::RuleSet> {
+        self.lock().rule_sets(&self.config.table, &self.policy)
     }
 
     fn replace_rules(&self, state: &State) -> Result<(), NetworkError> {
         if !self.config.firewall {
             return Ok(());
         }
-        replace_table(state, &self.config.table)
+        replace_tables(state, &self.config.table, &self.policy)
     }
 }
 
-fn replace_table(state: &State, table: &str) -> Result<(), NetworkError> {
+fn replace_tables(state: &State, table: &str, policy: &Policy) -> Result<(), NetworkError> {
+    let failed = NetworkError::firewall;
     let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
-    nft::replace(&socket, &state.rule_set(table)).map_err(NetworkError::during("firewall rules"))
+    let rule_sets = state.rule_sets(table, policy);
+    nft::replace(&socket, &rule_sets).map_err(failed)?;
+    let six = nft::Family::Ip6;
+    let wanted = rule_sets.iter().any(|rules| rules.family == six);
+    if !wanted && nft::has_table(&socket, six, table).map_err(failed)? {
+        nft::delete_table(&socket, six, table).map_err(failed)?;
+    }
+    Ok(())
 }

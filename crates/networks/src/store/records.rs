@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::firewall::{BridgeRules, PortRule};
 use crate::netlink::link::{IpvlanFlag, IpvlanMode, Mac, MacvlanMode};
 use crate::ports::PublishedPort;
 
@@ -184,20 +183,6 @@ impl NetworkRecord {
     pub fn is_user_defined(&self) -> bool {
         !matches!(self.name.as_str(), "bridge" | "host" | "none" | "default")
     }
-
-    pub(super) fn rules(&self) -> Option<BridgeRules> {
-        let bridge = self.bridge.as_ref()?;
-        let IpNet::V4(subnet) = self.pools_of(false).next()?.subnet else {
-            return None;
-        };
-        Some(BridgeRules {
-            bridge: bridge.name.clone(),
-            subnet,
-            masquerade: bridge.masquerade,
-            internal: self.internal,
-            icc: bridge.icc,
-        })
-    }
 }
 
 /// Another container under a name of this one's choice.
@@ -293,20 +278,6 @@ impl SandboxRecord {
             Some(both) => (Some(both), Some(both)),
             None => (first(false), first(true)),
         }
-    }
-
-    /// The endpoint that published ports lead to.
-    pub(super) fn published(&self) -> Option<&EndpointRecord> {
-        let (four, six) = self.gateways();
-        four.or(six).or_else(|| self.endpoints.first())
-    }
-
-    pub(super) fn rules(&self) -> Vec<PortRule> {
-        let Some(target) = self.published().and_then(|endpoint| endpoint.address) else {
-            return Vec::new();
-        };
-        let ports = self.ports.iter();
-        ports.map(|port| port.rule(target.into())).collect()
     }
 }
 

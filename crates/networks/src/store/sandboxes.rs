@@ -8,14 +8,14 @@ use cais_state::Durability;
 use cais_types::ContainerId;
 
 use crate::error::NetworkError;
-use crate::firewall;
-use crate::ports::{self, PublishedPort, Wish};
+use crate::firewall::port_changes;
+use crate::ports::Wish;
 use crate::wire::{self, Plan};
 
 use super::endpoints::{self, Endpoint, EndpointRequest, Guest, release};
 use super::names::DnsWish;
 use super::records::{Driver, ENDPOINTS, SandboxRecord};
-use super::{Held, State, Store, sweep};
+use super::{Held, State, Store, publish};
 
 /// A host address and port, as clients write them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ struct Allocated {
 impl Store {
     /// Makes the namespace with its interfaces, addresses, routes and published ports: all of it or nothing.
     pub fn open(&self, request: &SandboxRequest) -> Result<Sandbox, NetworkError> {
-        let wishes = self.wishes(request)?;
+        let wishes = publish::wishes(&request.ports)?;
         let container = request.container;
         self.close(&container)?;
         let allocated = self.allocate(request, &wishes)?;
@@ -94,7 +94,7 @@ impl Store {
         Ok(Sandbox {
             netns: built.netns,
             endpoints: allocated.endpoints,
-            ports: shown(&allocated.record.ports),
+            ports: publish::shown(&allocated.record.ports),
         })
     }
 
@@ -120,23 +120,8 @@ impl Store {
             return Ok(());
         }
         self.keep(container, record)?;
-        let rules = record.rules();
-        if !self.config.firewall || rules.is_empty() {
-            return Ok(());
-        }
-        sweep::change(&self.config.table, &firewall::port_changes(&rules, true))
-    }
-
-    fn wishes(&self, request: &SandboxRequest) -> Result<Vec<Wish>, NetworkError> {
-        let mut wishes = Vec::new();
-        for port in &request.ports {
-            for binding in &port.bindings {
-                let default = self.config.publish_address;
-                let (address, number) = (&binding.host_ip, &binding.host_port);
-                wishes.push(ports::wish(&port.container_port, address, number, default)?);
-            }
-        }
-        Ok(wishes)
+        let rules = self.lock().port_rules(record);
+        self.change(&port_changes(&[], &rules, &self.policy))
     }
 
     /// Takes addresses and ports, all or none; waits for those that closed sandboxes still hold.
@@ -176,16 +161,19 @@ impl Store {
                 return Err(error);
             }
         };
-        let sockets = match self.publish(state, wishes, &mut record) {
-            Ok(sockets) => sockets,
+        let published = self.publish(state, wishes, (&request.container, &record));
+        let reserved = match published {
+            Ok(reserved) => reserved,
             Err(error) => {
                 release(state, &record.endpoints);
                 return Err(error);
             }
         };
+        record.ports = reserved.iter().map(|(port, _)| *port).collect();
         let held = Held {
+            rules: state.port_rules(&record),
             record: record.clone(),
-            sockets,
+            sockets: publish::sockets(reserved),
         };
         self.introduce(state, &request.container, &record);
         state.sandboxes.insert(request.container, held);
@@ -230,48 +218,4 @@ impl Store {
         };
         Ok((plan, shown))
     }
-
-    /// Takes the host ports and answers the sockets that hold them.
-    fn publish(
-        &self,
-        state: &mut State,
-        wishes: &[Wish],
-        record: &mut SandboxRecord,
-    ) -> Result<Vec<OwnedFd>, NetworkError> {
-        let mut sockets = Vec::new();
-        let Some(first) = record.published().filter(|_| !wishes.is_empty()).cloned() else {
-            return Ok(sockets);
-        };
-        let held = state.sandboxes.values();
-        let mut taken: Vec<PublishedPort> =
-            held.flat_map(|held| held.record.ports.clone()).collect();
-        for wish in wishes {
-            let reserved = ports::reserve(wish, &taken, state.port_hint);
-            let (port, socket) = reserved.map_err(|source| NetworkError::Publish {
-                name: record.name.clone(),
-                id: first.id.clone(),
-                source: Box::new(source),
-            })?;
-            if wish.any_port() {
-                state.port_hint = port.port.wrapping_add(1);
-            }
-            sockets.extend(socket);
-            taken.push(port);
-            record.ports.push(port);
-        }
-        Ok(sockets)
-    }
-}
-
-/// What `NetworkSettings.Ports` shows.
-pub(super) fn shown(ports: &[PublishedPort]) -> BTreeMap<String, Vec<PortBinding>> {
-    let mut map: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
-    for port in ports {
-        let key = format!("{}/{}", port.container_port, port.protocol.name());
-        map.entry(key).or_default().push(PortBinding {
-            host_ip: port.address.to_string(),
-            host_port: port.port.to_string(),
-        });
-    }
-    map
 }

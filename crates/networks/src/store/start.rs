@@ -10,14 +10,15 @@ use cais_types::{ContainerId, NetworkId};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::bridge;
-use crate::config::Config;
+use crate::config::{Config, PublishFirewall};
 use crate::dns::Dns;
 use crate::drivers;
 use crate::error::NetworkError;
+use crate::firewall::Policy;
 use crate::ipam::Addresses;
 use crate::netlink::{Messages, Socket, link};
 use crate::nft::{self, Family};
+use crate::{admission, bridge};
 use crate::{ports, sysctl, wire};
 
 use super::records::{
@@ -31,9 +32,11 @@ impl Store {
     /// Published ports of containers that outlived the last daemon stay reachable all the while.
     pub fn open_store(config: Config, db: Arc<Db>) -> Result<Self, NetworkError> {
         let dns = Dns::new(&config.resolv_conf).map_err(NetworkError::during("resolver"))?;
+        let policy = policy(&config)?;
         let store = Self {
             config,
             dns,
+            policy,
             db,
             shared: Arc::default(),
             first_index: wire::first_free_index()?,
@@ -248,8 +251,12 @@ impl Store {
                     }
                 }
             }
-            let sockets = Vec::new();
-            state.sandboxes.insert(container, Held { record, sockets });
+            let held = Held {
+                rules: state.port_rules(&record),
+                record,
+                sockets: Vec::new(),
+            };
+            state.sandboxes.insert(container, held);
         }
         Ok(())
     }
@@ -271,7 +278,7 @@ impl Store {
             }
             for port in &held.record.ports {
                 match ports::hold(port) {
-                    Ok(socket) => held.sockets.extend(socket),
+                    Ok(socket) => held.sockets.extend(socket.map(|socket| (*port, socket))),
                     Err(error) => tracing::warn!(%container, %error, "host port is not held"),
                 }
             }
@@ -334,9 +341,12 @@ impl Store {
         let state = self.lock();
         if self.config.firewall {
             let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
-            nft::delete_table(&socket, Family::Ip, &self.config.table)
-                .map_err(NetworkError::during("firewall rules"))?;
+            for family in [Family::Ip, Family::Ip6] {
+                nft::delete_table(&socket, family, &self.config.table)
+                    .map_err(NetworkError::firewall)?;
+            }
         }
+        admission::remove(&self.config.bridge)?;
         for network in state.networks.values() {
             let record = &network.record;
             if let Some(driver) = drivers::of(record.driver).filter(|_| !record.config_only) {
@@ -345,6 +355,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The pair of interfaces is there exactly when the configuration wants it.
+fn policy(config: &Config) -> Result<Policy, NetworkError> {
+    let wanted = config.firewall && config.publish_firewall == PublishFirewall::Host;
+    if !wanted {
+        admission::remove(&config.bridge)?;
+    }
+    let admission = wanted.then(|| admission::ensure(&config.bridge));
+    Ok(Policy {
+        admission: admission.transpose()?,
+    })
 }
 
 /// The only subnet of a family on the default bridge; its gateway is the first address unless chosen.

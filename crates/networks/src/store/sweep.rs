@@ -5,17 +5,17 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use crate::error::NetworkError;
-use crate::firewall;
+use crate::firewall::{Policy, port_changes};
 use crate::netlink::Socket;
-use crate::nft::{self, Change, Family};
+use crate::nft::{self, Change};
 
 use super::endpoints::release;
-use super::{Held, Shared, State, Store, replace_table};
+use super::{Held, Shared, State, Store, replace_tables};
 
 impl Store {
     /// Releases what a sandbox held: at once, or when its ports are out of the firewall.
     pub(super) fn let_go(&self, state: &mut State, held: Held) {
-        if !self.config.firewall || held.record.rules().is_empty() {
+        if !self.config.firewall || held.rules.is_empty() {
             release(state, &held.record.endpoints);
             return;
         }
@@ -25,7 +25,16 @@ impl Store {
         }
         state.sweeping = true;
         let (shared, table) = (Arc::clone(&self.shared), self.config.table.clone());
-        thread::spawn(move || sweep(&shared, &table));
+        let policy = self.policy.clone();
+        thread::spawn(move || sweep(&shared, &table, &policy));
+    }
+
+    /// Changes elements of the tables' sets in one transaction, if there are tables.
+    pub(super) fn change(&self, changes: &[Change]) -> Result<(), NetworkError> {
+        if !self.config.firewall || changes.is_empty() {
+            return Ok(());
+        }
+        change(&self.config.table, changes)
     }
 
     /// Waits until everything that was closed is released.
@@ -39,20 +48,20 @@ impl Store {
 }
 
 /// One transaction for all that are waiting, until none is.
-fn sweep(shared: &Shared, table: &str) {
+fn sweep(shared: &Shared, table: &str, policy: &Policy) {
     let mut state = shared.lock();
     while !state.closing.is_empty() {
         let count = state.closing.len();
         let rules: Vec<_> = state
             .closing
             .iter()
-            .flat_map(|held| held.record.rules())
+            .flat_map(|held| held.rules.clone())
             .collect();
         drop(state);
-        let removed = change(table, &firewall::port_changes(&rules, false));
+        let removed = change(table, &port_changes(&rules, &[], policy));
         state = shared.lock();
         // A port that was not in the table (a start that failed, a table made anew) undoes the whole transaction.
-        let removed = removed.or_else(|_| replace_table(&state, table));
+        let removed = removed.or_else(|_| replace_tables(&state, table, policy));
         if let Err(error) = removed {
             tracing::error!(%error, "ports of closed containers stay in the firewall");
         }
@@ -66,8 +75,8 @@ fn sweep(shared: &Shared, table: &str) {
     state.sweeping = false;
 }
 
-/// Changes elements of the table's sets in one transaction.
-pub(super) fn change(table: &str, changes: &[Change]) -> Result<(), NetworkError> {
+/// Changes elements of the tables' sets in one transaction.
+fn change(table: &str, changes: &[Change]) -> Result<(), NetworkError> {
     let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
-    nft::apply(&socket, Family::Ip, table, changes).map_err(NetworkError::during("firewall rules"))
+    nft::apply(&socket, table, changes).map_err(NetworkError::firewall)
 }

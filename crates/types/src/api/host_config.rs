@@ -299,6 +299,12 @@ pub struct ContainerUpdateRequest {
     #[serde(flatten, skip_deserializing)]
     pub resources: Resources,
     pub restart_policy: RestartPolicy,
+    /// Not Docker's, whose daemons ignore it: ports to publish, the running container's at once.
+    #[serde(rename = "CaisPublishAdd", skip_serializing_if = "Option::is_none")]
+    pub publish_add: Option<PortMap>,
+    /// Not Docker's: published ports to take back, by container port, and by host address and port where those are given.
+    #[serde(rename = "CaisPublishRemove", skip_serializing_if = "Option::is_none")]
+    pub publish_remove: Option<PortMap>,
 }
 
 impl Serialize for ContainerUpdateRequest {

@@ -1,11 +1,11 @@
 //! `container update`: change limits and the restart policy of containers.
 
-use cais_types::api::{ContainerUpdateRequest, Resources};
+use cais_types::api::{ContainerUpdateRequest, PortMap, Resources};
 
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::each;
-use crate::container_spec::limit;
+use crate::container_spec::{limit, port};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
 
@@ -64,11 +64,26 @@ const FLAGS: &[Flag] = &[
         "Limit the number of processes (-1 for unlimited)",
     ),
     flag(
+        "publish-add",
+        "list",
+        "Publish more ports to the host, of a running container at once (cais only)",
+    ),
+    flag(
+        "publish-rm",
+        "list",
+        "Take published ports back: 80, 80/udp, 8080:80 or 127.0.0.1:8080:80 (cais only)",
+    ),
+    flag(
         "restart",
         "string",
         "Restart policy after the container exits",
     ),
 ];
+
+fn ports(list: &[String]) -> Result<Option<PortMap>> {
+    let ports = port::parse(list, &[]).map_err(CliError::new)?;
+    Ok((!list.is_empty()).then_some(ports.bindings))
+}
 
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
@@ -105,6 +120,8 @@ async fn run(app: &App, call: Invocation) -> Result {
             ..Resources::default()
         },
         restart_policy,
+        publish_add: ports(&args.list("publish-add"))?,
+        publish_remove: ports(&args.list("publish-rm"))?,
     };
     let client = app.client()?;
     let request = &request;
