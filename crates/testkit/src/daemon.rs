@@ -217,6 +217,24 @@ impl TestDaemon {
         self.spawn()
     }
 
+    /// Starts the daemon again on the same state, with other flags than so far.
+    pub fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
+        let data_root = self.flags.iter().filter(|flag| flag.starts_with(DATA_ROOT));
+        let given = flags.iter().map(|flag| (*flag).to_owned());
+        self.flags = data_root.cloned().chain(given).collect();
+        self.restart()
+    }
+
+    /// Whether the daemon has ended by itself; it counts as killed then.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
+        let ended = self.child.as_mut().is_none_or(ended);
+        if ended {
+            self.child = None;
+        }
+        ended
+    }
+
     /// Ends the daemon with SIGTERM; it removes what it made.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else {
