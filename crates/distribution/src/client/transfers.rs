@@ -230,13 +230,14 @@ impl Transfer {
         let fetching = async {
             let last = match download.run(begin).await {
                 Ok(()) => Piece::End,
+                // Who does not read any more has failed first, which is told below.
+                Err(_) if pieces.is_closed() => Piece::Broken,
                 Err(error) => {
                     *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     Piece::Broken
                 }
             };
             let is_whole = matches!(last, Piece::End);
-            // Who does not read any more has failed, which is told below.
             let _ = pieces.send(last).await;
             if is_whole {
                 self.tell(Step::Extracting, self.wanted.layer.size);
