@@ -35,6 +35,10 @@ impl PullInto {
 }
 
 impl PullStore for PullInto {
+    fn place(&self) -> usize {
+        Arc::as_ptr(&self.store).addr()
+    }
+
     fn has_image(&self, config: &Digest) -> bool {
         self.store.has_image(config)
     }

@@ -141,9 +141,10 @@ impl Pull<'_> {
             .collect();
         let unpacked = try_join_all(tickets.iter().map(|ticket| async {
             let layer = ticket.follow(self.progress).await?;
-            Ok::<_, RegistryError>((ticket.diff(), layer))
+            Ok::<_, RegistryError>(layer.map(|layer| (ticket.diff(), layer)))
         }))
         .await?;
+        let unpacked = unpacked.into_iter().flatten().collect();
         let digest = resolved.digest;
         let image = self.image(&reference, resolved, config, plan.layers)?;
         let pulled = self.commit(image, unpacked, &tickets).await?;

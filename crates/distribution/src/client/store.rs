@@ -37,6 +37,11 @@ pub struct Pulled {
 
 /// Where pulled images go.
 pub trait PullStore: Send + Sync {
+    /// Tells stores apart: pulls into the same place share the transfers of layers.
+    fn place(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Whether an image with this configuration is whole.
     fn has_image(&self, config: &Digest) -> bool;
 

@@ -43,7 +43,12 @@ struct Key {
 
 #[derive(Clone)]
 enum State {
-    Going { step: Step, current: u64 },
+    Going {
+        step: Step,
+        current: u64,
+    },
+    /// The store has got it since the pull looked.
+    Present,
     Done(Result<UnpackedLayer, (ErrorClass, String)>),
 }
 
@@ -92,7 +97,7 @@ impl Transfers {
     /// A share in the transfer of a layer, which is started when there is none.
     pub fn join(&self, wanted: Wanted, source: Source) -> Ticket {
         let key = Key {
-            store: Arc::as_ptr(&wanted.store).cast::<()>() as usize,
+            store: wanted.store.place(),
             blob: wanted.layer.digest,
             diff: wanted.diff,
         };
@@ -164,6 +169,12 @@ impl Transfer {
         let Ok(_slot) = slots.acquire_owned().await else {
             return;
         };
+        // A pull that looked before another one committed the layer, and came here after that.
+        let wanted = self.wanted.clone();
+        if let Ok(true) = blocking(move || wanted.store.has_diff(&wanted.diff)).await {
+            self.state.send_replace(State::Present);
+            return;
+        }
         let mut failure = None;
         while let Some(source) = self.next_source(failure.as_ref()) {
             match self.fetch(&source, &partials).await {
@@ -324,8 +335,11 @@ impl Ticket {
         self.0.transfer.wanted.diff
     }
 
-    /// Waits for the layer, telling how it gets on.
-    pub async fn follow(&self, progress: &ProgressSink) -> Result<UnpackedLayer, RegistryError> {
+    /// Waits for the layer, telling how it gets on; none when the store has it.
+    pub async fn follow(
+        &self,
+        progress: &ProgressSink,
+    ) -> Result<Option<UnpackedLayer>, RegistryError> {
         let transfer = &self.0.transfer;
         let mut states = transfer.state.subscribe();
         let mut ends = transfer.state.subscribe();
@@ -342,7 +356,8 @@ impl Ticket {
                 State::Going {
                     step: Step::Waiting | Step::Downloading | Step::Retrying(_),
                     ..
-                } | State::Done(Err(_))
+                } | State::Present
+                    | State::Done(Err(_))
             );
             if is_past && !is_fetched {
                 is_fetched = true;
@@ -352,9 +367,13 @@ impl Ticket {
             }
             match state {
                 State::Going { step, current } => bar.tell(step, current),
+                State::Present => {
+                    progress.step(&bar.id, Step::AlreadyExists);
+                    return Ok(None);
+                }
                 State::Done(Ok(layer)) => {
                     progress.step(&bar.id, Step::PullComplete);
-                    return Ok(layer);
+                    return Ok(Some(layer));
                 }
                 State::Done(Err((class, text))) => {
                     return Err(RegistryError::Store(Error::new(class, text)));
@@ -362,7 +381,7 @@ impl Ticket {
             }
             let over = tokio::time::timeout(
                 BAR_PAUSE,
-                ends.wait_for(|state| matches!(state, State::Done(_))),
+                ends.wait_for(|state| !matches!(state, State::Going { .. })),
             );
             if over.await.is_err() && states.changed().await.is_err() {
                 let text = "the transfer of a layer ended early";
