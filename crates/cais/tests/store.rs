@@ -1,8 +1,10 @@
-//! The image store on disk: `system check`.
+//! The image store on disk: `system check`, kills at any point, and images that go by themselves.
 
 use std::os::unix::fs::FileExt;
 
-use crate::{daemon, refused};
+use cais_testkit::{BaseImage, TestDaemon, base_image, wait_until};
+
+use crate::{CAIS, daemon, refused};
 
 #[test]
 fn a_damaged_layer_is_found_and_mended_by_a_load() {
@@ -62,4 +64,100 @@ fn a_damaged_layer_is_found_and_mended_by_a_load() {
     daemon.cais(&["run", "--rm", "busybox", "true"]).unwrap();
     let clean = daemon.cais(&["system", "check"]).unwrap();
     assert!(clean.contains("all whole"), "{clean}");
+}
+
+const POINTS: [&str; 7] = [
+    "unpack-begin",
+    "unpack-entry:2",
+    "upper-entry:2",
+    "commit-unsynced",
+    "commit-placed",
+    "commit-before-record",
+    "commit-recorded",
+];
+
+#[test]
+fn killed_at_any_point_of_load_import_and_commit_the_store_is_whole() {
+    let mut daemon = daemon();
+    let path = |name: &str| daemon.scratch().join(name).to_string_lossy().into_owned();
+    let (saved, tree) = (path("saved.tar"), path("tree.tar"));
+    let make = "mkdir /a; echo 1 > /a/1; echo 2 > /a/2; rm /etc/group";
+    daemon
+        .cais(&["run", "--name", "seed", "busybox", "sh", "-c", make])
+        .unwrap();
+    daemon.docker(&["commit", "seed", "made"]).unwrap();
+    daemon.docker(&["save", "-o", &saved, "made"]).unwrap();
+    daemon.docker(&["export", "-o", &tree, "seed"]).unwrap();
+    daemon.docker(&["rmi", "made"]).unwrap();
+    let ways = [
+        &["load", "-q", "-i", &saved][..],
+        &["import", &tree, "made"],
+        &["commit", "seed", "made"],
+    ];
+    for way in ways {
+        for point in POINTS {
+            let is_unpack = point.starts_with("unpack");
+            if (way[0] == "commit") == is_unpack
+                || (way[0] != "commit") == point.starts_with("upper")
+            {
+                continue;
+            }
+            daemon
+                .restart_with(&[&format!("--failpoint={point}")])
+                .unwrap();
+            let output = daemon.client("docker", way).output().unwrap();
+            assert!(!output.status.success(), "{way:?} outlived {point}");
+            daemon.restart_with(&[]).unwrap();
+            let whole = daemon.cais(&["system", "check"]).unwrap();
+            assert!(whole.contains("all whole"), "{way:?} {point}: {whole}");
+            daemon.docker(way).unwrap();
+            let seen = daemon
+                .docker(&["run", "--rm", "made", "cat", "/a/1", "/a/2"])
+                .unwrap();
+            assert_eq!(seen, "1\n2\n", "{way:?} {point}");
+            daemon.docker(&["rmi", "made"]).unwrap();
+        }
+    }
+    let left = daemon.docker(&["images", "-aq"]).unwrap();
+    assert_eq!(left.lines().count(), 1, "{left}");
+}
+
+#[test]
+fn old_images_go_by_themselves_but_not_used_or_kept_ones() {
+    let flags = [
+        "--image-gc-max-age=1s",
+        "--image-gc-interval=100ms",
+        "--image-gc-keep=kept",
+    ];
+    let daemon = TestDaemon::start_with(CAIS, &flags).unwrap();
+    let load = |image| {
+        let archive = base_image(image).unwrap();
+        daemon
+            .cais(&["load", "-q", "-i", &archive.to_string_lossy()])
+            .unwrap();
+    };
+    load(BaseImage::Busybox);
+    daemon
+        .cais(&["create", "--name", "user", "busybox"])
+        .unwrap();
+    load(BaseImage::HelloWorld);
+    daemon.cais(&["tag", "hello-world", "kept:1"]).unwrap();
+    let archive = base_image(BaseImage::Busybox).unwrap();
+    daemon
+        .cais(&["import", &archive.to_string_lossy(), "old:1"])
+        .unwrap();
+    wait_until("the old image to go", || {
+        !daemon
+            .cais(&["images", "--format", "{{.Repository}}"])
+            .unwrap()
+            .contains("old")
+    });
+    daemon
+        .cais(&["image", "inspect", "busybox", "kept:1"])
+        .unwrap();
+    let error = TestDaemon::start_with(CAIS, &["--image-gc-low-watermark=5"]).unwrap_err();
+    assert!(
+        error.to_string().contains("--image-gc-high-watermark"),
+        "{error:#}"
+    );
 }

@@ -99,25 +99,35 @@ impl Store {
             if used || !(all || dangling) || keep(&one.image) {
                 continue;
             }
-            let before = self.disk_usage().layers;
-            let _changing = self.changing();
-            // The names as they are now, not as they were listed.
-            let references = self.read().references_of(&one.image.id);
-            if !all && references.iter().any(|name| name.tag().is_some()) {
-                continue;
-            }
-            if !self.read().images.contains_key(&one.image.id) || self.has_children(&one.image.id) {
-                continue;
-            }
-            self.untag(&one.image, &references, &mut pruned.removed)?;
-            let options = RemoveOptions {
-                force: false,
-                prune_parents: true,
-            };
-            self.delete_with_parents(&one.image, options, users, &mut pruned.removed)?;
-            pruned.freed += before.saturating_sub(self.disk_usage().layers);
+            let named = |names: &[Reference]| names.iter().any(|name| name.tag().is_some());
+            self.remove_unused(&one.image, users, |names| all || !named(names), &mut pruned)?;
         }
         Ok(pruned)
+    }
+
+    /// Removes an image with its names, if nothing was made from it and `wanted` still holds for the names it has now.
+    pub(crate) fn remove_unused(
+        &self,
+        image: &Arc<Image>,
+        users: &[ImageUser],
+        wanted: impl Fn(&[Reference]) -> bool,
+        pruned: &mut Pruned,
+    ) -> Result<(), ImageError> {
+        let before = self.disk_usage().layers;
+        let _changing = self.changing();
+        let references = self.read().references_of(&image.id);
+        let known = self.read().images.contains_key(&image.id);
+        if !known || !wanted(&references) || self.has_children(&image.id) {
+            return Ok(());
+        }
+        self.untag(image, &references, &mut pruned.removed)?;
+        let options = RemoveOptions {
+            force: false,
+            prune_parents: true,
+        };
+        self.delete_with_parents(image, options, users, &mut pruned.removed)?;
+        pruned.freed += before.saturating_sub(self.disk_usage().layers);
+        Ok(())
     }
 
     /// Takes one name; answers whether the image is to be deleted now.

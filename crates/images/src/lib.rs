@@ -22,6 +22,7 @@ mod snapshot;
 mod store;
 mod tarball;
 mod transfer;
+mod usage;
 
 pub use archive::import::ImportRequest;
 pub use archive::instruction::apply_changes;
@@ -42,3 +43,4 @@ pub use store::Store;
 pub use tarball::export::export;
 pub use tarball::extract::{Totals, extract_into, is_archive};
 pub use transfer::{Form, Incoming, Kept, Outgoing, OutgoingLayer, PushCompression, SeenForm};
+pub use usage::GcPolicy;

@@ -15,6 +15,8 @@ pub const IMAGES: &str = "image";
 pub const REFERENCES: &str = "reference";
 /// Table of [`LayerRecord`]s by the hex digits of the chain id.
 pub const LAYERS: &str = "layer";
+/// Table of the last use of images, seconds since 1970, by the hex digits of the image id.
+pub const USED: &str = "image-used";
 /// Table of the compressed forms of a layer by the hex digits of its diff id.
 pub const FORMS: &str = "layer-form";
 
@@ -152,6 +154,8 @@ pub struct Model {
     pub containers: HashMap<ContainerId, Option<Digest>>,
     /// Chain ids whose layers are being read, by a number of the reader.
     pub pins: HashMap<u64, Digest>,
+    /// When images were last used, seconds since 1970.
+    pub used: HashMap<Digest, i64>,
 }
 
 impl Model {

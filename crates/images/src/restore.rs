@@ -9,7 +9,7 @@ use cais_types::{ContainerId, Digest};
 
 use crate::error::ImageError;
 use crate::layers::{DIFF, TEMPORARY};
-use crate::model::{IMAGES, Image, ImageRecord, LAYERS, LayerRecord, Model, REFERENCES};
+use crate::model::{IMAGES, Image, ImageRecord, LAYERS, LayerRecord, Model, REFERENCES, USED};
 use crate::store::{Store, describe, digest_of, parse_config};
 use crate::tarball::export::sorted_names;
 
@@ -46,6 +46,14 @@ impl Store {
                     model.references.insert(reference, image);
                 }
                 _ => self.db.delete(Durability::Process, REFERENCES, &name)?,
+            }
+        }
+        for (key, used) in self.db.all::<i64>(USED)? {
+            match digest_of(&key) {
+                Ok(image) if model.images.contains_key(&image) => {
+                    model.used.insert(image, used);
+                }
+                _ => self.db.delete(Durability::Process, USED, &key)?,
             }
         }
         model.containers = self.find_containers()?;

@@ -127,8 +127,10 @@ impl Store {
         let made = self
             .prepare(chain)
             .and_then(|()| self.make_snapshot(container, chain));
-        if made.is_err() {
-            let _ = self.remove(container);
+        match (&made, image) {
+            (Ok(()), Some(image)) => self.mark_used(image),
+            (Ok(()), None) => {}
+            (Err(_), _) => drop(self.remove(container)),
         }
         made.map(|()| chain)
     }

@@ -19,7 +19,7 @@ use crate::error::ImageError;
 use crate::layers::unpack::{Limits, UnpackedLayer, unpack};
 use crate::layers::{LayerDirectory, chain_id, chain_ids, open_directory};
 use crate::model::{
-    FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES,
+    FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES, USED,
 };
 use crate::transfer::SeenForm;
 
@@ -202,6 +202,8 @@ impl Store {
             let before = model.references.insert(reference.clone(), id);
             renamed.extend(before.filter(|old| *old != id).map(|old| (reference, old)));
         }
+        drop(model);
+        self.mark_used(&id);
         Ok(Committed {
             image,
             renamed,
@@ -306,12 +308,14 @@ impl Store {
             let mut model = self.write();
             let orphans = model.orphans(image.top(), Some(&image.id));
             model.images.remove(&image.id);
+            model.used.remove(&image.id);
             let unknown = model.remove_layers(&orphans);
             (orphans, unknown)
         };
         self.db
             .transaction_with_reserve(Durability::Process, |changes| {
                 changes.delete(IMAGES, &image.id.hex())?;
+                changes.delete(USED, &image.id.hex())?;
                 delete_layers(changes, &orphans, &unknown)
             })?;
         self.forget_layers(&orphans)?;

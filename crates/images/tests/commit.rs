@@ -193,3 +193,35 @@ fn a_layer_that_is_not_used_goes_again() {
         cais_types::oci::Platform::host().architecture
     );
 }
+
+#[test]
+fn a_full_disk_leaves_nothing_and_taking_needs_no_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let mount = crate::hostile::SmallDisk::new(directory.path());
+    let db = cais_state::Db::open(&directory.path().join("cais.db")).unwrap();
+    let store = Store::open(&directory.path().join("data"), db.into()).unwrap();
+    let image = base(&store);
+    let id = container(1);
+    store.create(&id, &image).unwrap();
+    std::fs::write(store.upper(&id).join("big"), vec![5; 5 << 20]).unwrap();
+    let layers = || {
+        std::fs::read_dir(directory.path().join("data/layers"))
+            .unwrap()
+            .count()
+    };
+    let before = layers();
+    let error = store.read_upper(Upper::Copy(&store.upper(&id)), Some(&image));
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("no space left on device"), "{error}");
+    assert_eq!(layers(), before);
+    let layer = store
+        .read_upper(Upper::Take(&store.upper(&id)), Some(&image))
+        .unwrap();
+    let request = CommitRequest {
+        parent: Some(image),
+        ..CommitRequest::default()
+    };
+    let made = store.commit_layer(layer, request).unwrap();
+    assert_eq!(store.resolve(&made.to_string()).unwrap().diffs.len(), 2);
+    drop((store, mount));
+}

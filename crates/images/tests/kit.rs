@@ -69,6 +69,20 @@ impl Tar {
         self.raw(data)
     }
 
+    /// A file's header that says a size of its own; what follows is left to the caller.
+    pub fn sized(mut self, path: &str, size: u64) -> Self {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(path).unwrap();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(size);
+        header.set_mtime(1_600_000_000);
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self
+    }
+
     /// Bytes filled up to a block.
     pub fn raw(mut self, data: &[u8]) -> Self {
         self.0.extend_from_slice(data);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
 use cais_engine::services::images::{
-    CommitOrder, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
+    CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
 };
 use cais_images::{
     CommitRequest, Fault, Finding, ImageConfig, NamedImage, RemoveOptions, Removed, Store, Upper,
@@ -236,6 +236,22 @@ impl ImageCatalog for Images {
         };
         let pruned = self.0.prune_images(all, &in_store(users), keep)?;
         Ok((pruned.removed.into_iter().map(told).collect(), pruned.freed))
+    }
+
+    fn collect_garbage(
+        &self,
+        policy: &GcPolicy,
+        users: &[ImageUser],
+        keep: &dyn Fn(&[String]) -> bool,
+    ) -> Result<(Vec<RemovedImage>, u64)> {
+        let seconds =
+            |age: std::time::Duration| i64::try_from(age.as_secs()).unwrap_or(i64::MAX / 2);
+        let policy = cais_images::GcPolicy {
+            max_age: policy.max_age.map(seconds),
+            watermarks: policy.watermarks,
+        };
+        let gone = self.0.collect_garbage(&policy, &in_store(users), keep)?;
+        Ok((gone.removed.into_iter().map(told).collect(), gone.freed))
     }
 
     fn load(

@@ -4,6 +4,7 @@
 mod api;
 mod bridge_options;
 mod build;
+mod gc_options;
 mod images;
 mod launcher;
 mod network_options;
@@ -170,6 +171,14 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         db: Arc::clone(&rooms.db),
         directory: builds,
     };
+    let tidy = options.image_gc.policy()?.map(|policy| {
+        let (images, interval) = (Arc::clone(&services.images), options.image_gc.interval);
+        tokio::spawn(async move {
+            if let Err(error) = images.keep_tidy(policy, interval).await {
+                tracing::error!(%error, "--image-gc-keep");
+            }
+        })
+    });
     let backends = services.backends(builder);
     let _pidfile = options.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut ending = signal(SignalKind::terminate())?;
@@ -182,6 +191,9 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         result = cais_api::serve(listeners, backends) => result?,
         _ = ending.recv() => {}
         _ = interrupted.recv() => {}
+    }
+    if let Some(tidy) = tidy {
+        tidy.abort();
     }
     for path in options
         .listen_on()

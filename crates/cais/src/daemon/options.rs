@@ -8,6 +8,7 @@ use cais_types::api::Ulimit;
 use clap::Parser;
 
 use super::bridge_options::BridgeOptions;
+use super::gc_options::GcOptions;
 use super::network_options::NameOptions;
 
 /// Where the configuration file is looked for when no flag names one.
@@ -114,6 +115,9 @@ pub struct Options {
     /// Comma-separated list of hosts or IP addresses for which the proxy is skipped
     #[arg(long, value_name = "string")]
     pub no_proxy: Option<String>,
+    /// Images that go by themselves
+    #[command(flatten)]
+    pub image_gc: GcOptions,
     /// Run an init in the container to forward signals and reap processes
     #[arg(long)]
     pub init: bool,

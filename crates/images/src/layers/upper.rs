@@ -142,6 +142,7 @@ impl Maker<'_> {
             Err(Errno::NOENT) => return Ok(()),
             result => result?,
         };
+        cais_sys::failpoint::reach("upper-entry");
         if changes::is_whiteout(&stat) {
             return self.whiteout(&place, path, &stat);
         }

@@ -43,6 +43,17 @@ pub enum LoadEvent {
     Message(String),
 }
 
+/// Which images are removed by themselves; none, when nothing is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GcPolicy {
+    /// Without use for that long, an image goes.
+    pub max_age: Option<std::time::Duration>,
+    /// Per cent of the disk in use from which on images go, the least recently used first, and down to which they do.
+    pub watermarks: Option<(u8, u8)>,
+    /// Patterns of names that stay, as `images --filter reference` has them.
+    pub keep: Vec<String>,
+}
+
 /// What a commit makes of what was read of a container.
 #[derive(Clone, Debug, Default)]
 pub struct CommitOrder {
@@ -80,6 +91,13 @@ pub trait ImageCatalog: Send + Sync {
         all: bool,
         users: &[ImageUser],
         accepts: &dyn Fn(&str, &BTreeMap<String, String>) -> bool,
+    ) -> Result<(Vec<RemovedImage>, u64)>;
+    /// Removes what the policy wants gone and `keep` (tags of an image) does not want; answers bytes freed.
+    fn collect_garbage(
+        &self,
+        policy: &GcPolicy,
+        users: &[ImageUser],
+        keep: &dyn Fn(&[String]) -> bool,
     ) -> Result<(Vec<RemovedImage>, u64)>;
     /// The ids of the images in an archive; of an image for several platforms the one asked for is taken.
     fn load(

@@ -104,24 +104,27 @@ impl ImageFilter {
         if !passes || self.references.is_empty() {
             return passes;
         }
-        let named = |name: &String| {
-            let bare = name.split_once('@').map_or(name.as_str(), |(bare, _)| bare);
-            let repository = match bare.rsplit_once(':') {
-                Some((front, tag)) if !tag.contains('/') => front,
-                _ => bare,
-            };
-            self.references
-                .iter()
-                .any(|pattern| pattern.is_match(name) || pattern.is_match(repository))
-        };
+        let named = |name: &String| matches_any(&self.references, name);
         image.repo_tags.retain(named);
         image.repo_digests.retain(named);
         !image.repo_tags.is_empty() || !image.repo_digests.is_empty()
     }
 }
 
+/// Whether a name, with its tag or without, matches one of the patterns.
+pub fn matches_any(patterns: &[regex_lite::Regex], name: &str) -> bool {
+    let bare = name.split_once('@').map_or(name, |(bare, _)| bare);
+    let repository = match bare.rsplit_once(':') {
+        Some((front, tag)) if !tag.contains('/') => front,
+        _ => bare,
+    };
+    patterns
+        .iter()
+        .any(|pattern| pattern.is_match(name) || pattern.is_match(repository))
+}
+
 /// Go's `path.Match`: `*` and `?` stop at a slash.
-fn path_pattern(pattern: &str) -> Result<regex_lite::Regex> {
+pub fn path_pattern(pattern: &str) -> Result<regex_lite::Regex> {
     let mut text = String::from("^");
     for c in pattern.chars() {
         match c {

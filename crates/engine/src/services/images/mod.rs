@@ -4,6 +4,7 @@ mod archives;
 mod catalog;
 mod check;
 mod commit;
+mod garbage;
 mod listing;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use super::filter::PruneFilter;
 use crate::house::{House, blocking};
 use crate::record::Record;
 
-pub use catalog::{CommitOrder, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed};
+pub use catalog::{CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed};
 
 /// The images of the engine.
 pub struct Images {
