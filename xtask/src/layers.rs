@@ -27,7 +27,11 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("build", 4, &["sys", "types"]),
     ("api", 5, &["sys", "types"]),
     ("console", 4, &["types", "client"]),
-    ("cli", 5, &["types", "client", "console", "distribution"]),
+    (
+        "cli",
+        5,
+        &["types", "build", "client", "console", "distribution"],
+    ),
     (
         "cais",
         6,

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::command::{Command, Group};
 use crate::error::{CliError, Result};
 
+pub mod builder;
 pub mod container;
 pub mod content_trust;
 pub mod context;
@@ -24,6 +25,7 @@ pub mod volume;
 
 /// Nouns with verbs below them.
 pub const GROUPS: &[Group] = &[
+    group("builder", "Manage builds", builder::COMMANDS),
     group("container", "Manage containers", container::COMMANDS),
     group("context", "Manage contexts", context::COMMANDS),
     group("image", "Manage images", image::COMMANDS),
@@ -81,6 +83,7 @@ pub const TOP: &[&Command] = &[
     &container::unpause::COMMAND,
     &container::update::COMMAND,
     &container::wait::COMMAND,
+    &image::build::COMMAND,
     &image::history::COMMAND,
     &image::import::COMMAND,
     &image::load::COMMAND,

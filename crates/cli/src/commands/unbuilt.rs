@@ -5,15 +5,12 @@ use crate::error::CliError;
 /// The nouns and verbs, as they are typed.
 const UNBUILT: &[&str] = &[
     "bake",
-    "build",
-    "builder",
     "buildx",
     "checkpoint",
     "compose",
     "config",
     "context export",
     "context import",
-    "image build",
     "node",
     "plugin",
     "secret",

@@ -1,9 +1,11 @@
-//! `/build`, as far as it is about the builder's cache.
+//! `/build`: the classic builder, and its cache.
 
 use http::Method;
 use serde::Deserialize;
 
 use super::{Filters, filters_query};
+use crate::answer::JsonLines;
+use crate::body::Body;
 use crate::client::Client;
 use crate::error::Result;
 
@@ -18,6 +20,24 @@ pub struct BuildPruneResponse {
 }
 
 impl Client {
+    /// `POST /build` with these query parameters; progress documents. `credentials` is the header `X-Registry-Config`.
+    pub async fn image_build(
+        &self,
+        query: &[(String, String)],
+        credentials: Option<String>,
+        context: Body,
+    ) -> Result<JsonLines> {
+        let mut call = self.call(Method::POST, "/build");
+        for (name, value) in query {
+            call = call.query(name, value);
+        }
+        if let Some(credentials) = credentials {
+            call = call.header("x-registry-config", credentials);
+        }
+        let call = call.body("application/x-tar", context);
+        Ok(call.stream().await?.json_lines())
+    }
+
     /// `POST /build/prune`.
     pub async fn build_prune(&self, all: bool, filters: &Filters) -> Result<BuildPruneResponse> {
         self.call(Method::POST, "/build/prune")

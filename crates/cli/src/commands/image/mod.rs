@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 
+pub mod build;
 pub mod history;
 pub mod import;
 pub mod inspect;
@@ -17,6 +18,7 @@ mod tree;
 
 /// The verbs, by name.
 pub const COMMANDS: &[&Command] = &[
+    &build::COMMAND,
     &history::COMMAND,
     &import::COMMAND,
     &inspect::COMMAND,

@@ -1,0 +1,9 @@
+//! `builder`: verbs about builds.
+
+use crate::command::Command;
+use crate::commands::image;
+
+pub mod prune;
+
+/// The verbs, by name.
+pub const COMMANDS: &[&Command] = &[&image::build::COMMAND, &prune::COMMAND];

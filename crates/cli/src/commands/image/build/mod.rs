@@ -1,0 +1,247 @@
+//! `image build`: make an image from a Dockerfile, by the classic builder of any daemon.
+
+mod context;
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::command::{Arguments, Command, Invocation};
+use crate::error::{CliError, Result};
+use crate::flags::{Flag, Parsed, flag, switch};
+use crate::new_file::NewFile;
+
+/// The verb.
+pub const COMMAND: Command = Command {
+    name: "build",
+    other_names: &[],
+    top: Some("build"),
+    about: "Make an image from a Dockerfile",
+    usage: "[OPTIONS] PATH | URL | -",
+    aliases: &["image build", "build", "builder build"],
+    arguments: Arguments::Exact(1),
+    flags: &[FLAGS],
+    interspersed: true,
+    run: |app, call| Box::pin(run(app, call)),
+};
+
+const FLAGS: &[Flag] = &[
+    flag(
+        "add-host",
+        "list",
+        "Add a line to /etc/hosts of the steps (host:ip)",
+    ),
+    flag("build-arg", "list", "Set a build argument"),
+    flag(
+        "cgroup-parent",
+        "string",
+        "Parent cgroup of the steps' containers",
+    ),
+    flag("cpu-period", "int", "CFS period of the steps' containers").default("0"),
+    flag("cpu-quota", "int", "CFS quota of the steps' containers").default("0"),
+    flag(
+        "cpu-shares",
+        "int",
+        "Relative CPU weight of the steps' containers",
+    )
+    .short('c')
+    .default("0"),
+    flag("cpuset-cpus", "string", "CPUs the steps may use (0-3, 0,1)"),
+    flag(
+        "cpuset-mems",
+        "string",
+        "Memory nodes the steps may use (0-3, 0,1)",
+    ),
+    flag(
+        "file",
+        "string",
+        "Path of the Dockerfile (default PATH/Dockerfile)",
+    )
+    .short('f'),
+    switch(
+        "force-rm",
+        "Remove the containers of steps that failed as well",
+    ),
+    flag("iidfile", "string", "Write the image's id to a file"),
+    flag("label", "list", "Set a label of the image"),
+    flag("memory", "bytes", "Memory limit of the steps' containers")
+        .short('m')
+        .default("0"),
+    flag(
+        "memory-swap",
+        "bytes",
+        "Memory and swap limit of the steps' containers",
+    )
+    .default("0"),
+    flag("network", "string", "Network of the steps").default("\"default\""),
+    switch("no-cache", "Run every step anew"),
+    flag("platform", "string", "Build for this platform"),
+    flag("progress", "string", "How progress is shown (auto, plain)").default("\"auto\""),
+    switch("pull", "Ask the registry for newer base images"),
+    switch("quiet", "Show only the image's id").short('q'),
+    switch("rm", "Remove the containers of steps").default("true"),
+    flag(
+        "security-opt",
+        "strings",
+        "Security options of the steps' containers",
+    ),
+    flag("shm-size", "bytes", "Size of /dev/shm of the steps").default("0"),
+    flag("tag", "list", "Name of the image (name[:tag])").short('t'),
+    flag("target", "string", "Build up to this stage"),
+    flag("ulimit", "list", "Limits of the steps (name=soft[:hard])"),
+];
+
+async fn run(app: &App, call: Invocation) -> Result {
+    let args = &call.args;
+    let progress = args.value("progress").unwrap_or("auto");
+    if !matches!(progress, "auto" | "plain") {
+        return Err(CliError::new(format!(
+            "--progress={progress} is not built yet"
+        )));
+    }
+    let context = context::source(&args.positionals[0], &args.string("file"))?;
+    let mut query = query(args)?;
+    query.push(("dockerfile".to_owned(), context.dockerfile));
+    if let Some(remote) = context.remote {
+        query.push(("remote".to_owned(), remote));
+    }
+    let client = app.client()?;
+    client.negotiate().await?;
+    let mut messages = client.image_build(&query, None, context.body).await?;
+    let mut id = String::new();
+    while let Some(message) = messages.next::<Value>().await? {
+        if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
+            let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
+            let code = i32::try_from(code).ok().filter(|code| *code != 0);
+            return Err(CliError::with_code(code.unwrap_or(1), error));
+        }
+        if let Some(made) = message["aux"]["ID"].as_str() {
+            made.clone_into(&mut id);
+        }
+        show(app, &message);
+        // A quiet build says nothing but the id.
+        let text = message["stream"].as_str().unwrap_or_default().trim();
+        if args.switch("quiet") && text.starts_with("sha256:") {
+            text.clone_into(&mut id);
+        }
+    }
+    if let Some(path) = args.value("iidfile").filter(|path| !path.is_empty()) {
+        let mut file = NewFile::create(Path::new(path))?;
+        file.write_all(id.as_bytes())?;
+        file.keep()?;
+    }
+    Ok(0)
+}
+
+/// Text of steps, and what a pull tells except its bars.
+fn show(app: &App, message: &Value) {
+    if let Some(text) = message["stream"].as_str() {
+        app.printer.out(text);
+    } else if let Some(status) = message["status"].as_str() {
+        let moves = message["progressDetail"]
+            .as_object()
+            .is_some_and(|detail| !detail.is_empty());
+        if !moves {
+            let id = message["id"]
+                .as_str()
+                .map_or(String::new(), |id| format!("{id}: "));
+            app.printer.line(&format!("{id}{status}"));
+        }
+    }
+}
+
+/// The parameters of the request.
+fn query(args: &Parsed) -> Result<Vec<(String, String)>> {
+    let mut query: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| query.push((name.to_owned(), value));
+    for tag in args.list("tag") {
+        add("t", tag);
+    }
+    for host in args.list("add-host") {
+        let host = host.replacen('=', ":", usize::from(!host.contains(':')));
+        add("extrahosts", host);
+    }
+    for (flag, name) in [
+        ("quiet", "q"),
+        ("no-cache", "nocache"),
+        ("pull", "pull"),
+        ("force-rm", "forcerm"),
+    ] {
+        if args.switch(flag) {
+            add(name, "1".to_owned());
+        }
+    }
+    add(
+        "rm",
+        if args.switch_or("rm", true) { "1" } else { "0" }.to_owned(),
+    );
+    for (flag, name) in [
+        ("target", "target"),
+        ("platform", "platform"),
+        ("network", "networkmode"),
+        ("cgroup-parent", "cgroupparent"),
+        ("cpuset-cpus", "cpusetcpus"),
+        ("cpuset-mems", "cpusetmems"),
+        ("cpu-period", "cpuperiod"),
+        ("cpu-quota", "cpuquota"),
+        ("cpu-shares", "cpushares"),
+    ] {
+        if let Some(value) = args.value(flag).filter(|value| !value.is_empty()) {
+            add(name, value.to_owned());
+        }
+    }
+    for (flag, name) in [
+        ("memory", "memory"),
+        ("memory-swap", "memswap"),
+        ("shm-size", "shmsize"),
+    ] {
+        if args.changed(flag) {
+            add(name, args.bytes(flag).to_string());
+        }
+    }
+    add("buildargs", Value::Object(build_args(args)).to_string());
+    add("labels", Value::Object(labels(args)).to_string());
+    let security = args.list("security-opt");
+    if !security.is_empty() {
+        add("securityopt", json!(security).to_string());
+    }
+    let limits = args.list("ulimit");
+    if !limits.is_empty() {
+        let limits: Vec<Value> = limits
+            .iter()
+            .map(|text| ulimit(text))
+            .collect::<Result<_>>()?;
+        add("ulimits", Value::Array(limits).to_string());
+    }
+    Ok(query)
+}
+
+/// `NAME=value`; a name alone takes its value from our environment, or stays without one.
+fn build_args(args: &Parsed) -> Map<String, Value> {
+    let arg = |text: String| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), json!(value)),
+        None => {
+            let value = std::env::var(&text).ok();
+            (text, json!(value))
+        }
+    };
+    args.list("build-arg").into_iter().map(arg).collect()
+}
+
+fn labels(args: &Parsed) -> Map<String, Value> {
+    let label = |text: String| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), json!(value)),
+        None => (text, json!("")),
+    };
+    args.list("label").into_iter().map(label).collect()
+}
+
+/// `name=soft[:hard]`.
+fn ulimit(text: &str) -> Result<Value> {
+    let bad = || CliError::new(format!("invalid ulimit argument: {text}"));
+    let (name, limits) = text.split_once('=').ok_or_else(bad)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
+    Ok(json!({ "Name": name, "Soft": number(soft)?, "Hard": number(hard)? }))
+}
