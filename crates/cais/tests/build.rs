@@ -558,3 +558,37 @@ fn a_base_that_is_missing_is_pulled() {
         "{output}"
     );
 }
+
+#[test]
+fn cais_builds_as_docker_does() {
+    let daemon = daemon();
+    let context = Context::new(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nCOPY . /all\nRUN find /all | sort >/found\n",
+        ),
+        (".dockerignore", "*\n!dir\ndir/not\n"),
+        ("dir/yes", ""),
+        ("dir/not", ""),
+        ("other", ""),
+    ]);
+    let path = context.path().to_string_lossy().into_owned();
+    let iidfile = daemon.scratch().join("iid").to_string_lossy().into_owned();
+    daemon
+        .cais(&["build", "-t", "ours", "--iidfile", &iidfile, &path])
+        .unwrap();
+    let found = daemon
+        .cais(&["run", "--rm", "ours", "cat", "/found"])
+        .unwrap();
+    assert_eq!(found, "/all\n/all/dir\n/all/dir/yes\n");
+    let id = fs::read_to_string(&iidfile).unwrap();
+    assert_eq!(daemon.cais(&["build", "-q", &path]).unwrap().trim(), id);
+    // The same context by the other client makes the same steps.
+    assert_eq!(cached(&built(&daemon, &context, &[])), 2);
+    let other = Context::new(&[("Dockerfile", "FROM busybox\nRUN exit 9\n")]);
+    let path = other.path().to_string_lossy().into_owned();
+    let output = daemon.cais_output(&["image", "build", &path]).unwrap();
+    assert_eq!(output.status.code(), Some(9));
+    daemon.cais(&["builder", "prune", "-f"]).unwrap();
+    assert_eq!(cached(&built(&daemon, &context, &[])), 0);
+}
