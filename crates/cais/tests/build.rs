@@ -560,6 +560,20 @@ fn a_base_that_is_missing_is_pulled() {
 }
 
 #[test]
+fn a_dockerfile_from_elsewhere_is_sent_along() {
+    let daemon = daemon();
+    let context = Context::new(&[("f", "x")]);
+    let elsewhere = daemon.scratch().join("other.Dockerfile");
+    fs::write(&elsewhere, "FROM busybox\nCOPY f /f\n").unwrap();
+    let path = elsewhere.to_string_lossy();
+    built(&daemon, &context, &["-t", "elsewhere", "-f", &path]);
+    let found = daemon
+        .docker(&["run", "--rm", "elsewhere", "cat", "/f"])
+        .unwrap();
+    assert_eq!(found, "x");
+}
+
+#[test]
 fn cais_builds_as_docker_does() {
     let daemon = daemon();
     let context = Context::new(&[

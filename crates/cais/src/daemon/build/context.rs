@@ -17,6 +17,9 @@ use rustix::fs::{Mode, OFlags};
 const MAX: u64 = 16 << 20;
 /// Bytes that tell an archive from a Dockerfile.
 const HEAD: usize = 512;
+/// Zeros at the end of an archive, with the padding of its last file: docker leaves both out when it adds a Dockerfile
+/// from elsewhere.
+const END: u64 = 2048;
 
 /// An unpacked context; its directory goes when this is dropped.
 pub struct Context {
@@ -51,7 +54,9 @@ impl Context {
             &query.dockerfile
         };
         let text = if is_archive(&head) {
+            let missing = if is_compressed(&head) { 0 } else { END };
             let whole = Cursor::new(head).chain(body);
+            let whole = whole.chain(std::io::repeat(0).take(missing));
             cais_images::extract_into(context.open()?, whole)
                 .map_err(|error| Error::invalid(format!("build context: {error}")))?;
             let text = context.read(name)?;
@@ -157,15 +162,21 @@ pub fn remove(directory: &Path) -> std::io::Result<()> {
     cais_sys::tree::remove(parent.as_fd(), &name)
 }
 
-/// Whether the first bytes are those of a tar archive or of a compressed stream; text is a Dockerfile.
-fn is_archive(head: &[u8]) -> bool {
+/// Whether the first bytes are those of a compressed stream.
+fn is_compressed(head: &[u8]) -> bool {
     const MAGIC: [&[u8]; 4] = [
         &[0x1f, 0x8b, 8],
         b"BZh",
         &[0xfd, b'7', b'z', b'X', b'Z', 0],
         &[0x28, 0xb5, 0x2f, 0xfd],
     ];
-    let compressed = MAGIC.iter().any(|magic| head.starts_with(magic));
+    MAGIC.iter().any(|magic| head.starts_with(magic))
+}
+
+/// Whether the first bytes are those of a tar archive or of a compressed stream; text is a Dockerfile.
+fn is_archive(head: &[u8]) -> bool {
     // The end of an archive is two blocks of zeros: one without files is an archive too.
-    compressed || head.get(257..262) == Some(b"ustar") || (head.len() == HEAD && head.contains(&0))
+    is_compressed(head)
+        || head.get(257..262) == Some(b"ustar")
+        || (head.len() == HEAD && head.contains(&0))
 }
