@@ -138,7 +138,7 @@ fn docker_builds_and_runs_an_image() {
         lines[1].starts_with("/bin/sh -c #(nop) COPY --chown=1:2 file:"),
         "{history}"
     );
-    assert!(lines[1].ends_with(" in /srv/ "), "{history}");
+    assert!(lines[1].ends_with(" in ./ "), "{history}");
     assert_eq!(lines[2], "/bin/sh -c #(nop) WORKDIR /srv");
     assert_eq!(
         lines[3],

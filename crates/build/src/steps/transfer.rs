@@ -33,6 +33,8 @@ struct Ready {
     loose: Vec<Loose>,
     /// What all of it is.
     digest: String,
+    /// The destination as it is written, with its variables expanded.
+    written: String,
     /// The destination from the root, and whether its name says that it is a directory.
     destination: PathBuf,
     directory: bool,
@@ -55,7 +57,7 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
             .as_ref()
             .map_or(String::new(), |owner| format!("--chown={owner} ")),
         ready.digest,
-        shown(&ready),
+        ready.written,
     );
     let unpack = format!("{:?}", transfer.unpack);
     let key = stage
@@ -81,14 +83,6 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
         .and_then(|()| stage.commit(Some(snapshot), created_by, &key));
     let discarded = stage.ports.images.discard(&snapshot);
     result.and(discarded)
-}
-
-fn shown(ready: &Ready) -> String {
-    let path = ready.destination.to_string_lossy();
-    if ready.directory && !path.ends_with('/') {
-        return format!("{path}/");
-    }
-    path.into_owned()
 }
 
 fn expand_option(stage: &StageRun<'_>, word: Option<&str>) -> Result<Option<String>> {
@@ -123,19 +117,20 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
         )));
     }
     Ok(Ready {
-        digest: summary(&collected, &mut loose)?,
+        digest: summary(&collected, &mut loose, keeps_owners(transfer))?,
         directory: written_as_directory || collected.directory || transfer.parents,
         destination: PathBuf::from(below(&stage.config.working_dir, &destination)),
+        written: destination,
         collected,
         loose,
     })
 }
 
 /// `file:...`, `dir:...` or `multi:...`, as docker's history names what was copied.
-fn summary(collected: &Collected, loose: &mut [Loose]) -> Result<String> {
+fn summary(collected: &Collected, loose: &mut [Loose], owners: bool) -> Result<String> {
     let io = |error: std::io::Error| Error::internal(error.to_string());
     let count = collected.sources + loose.len();
-    let files = digest::digest(collected).map_err(io)?;
+    let files = digest::digest(collected, owners).map_err(io)?;
     let mut hash = Sha256::new();
     hash.update(files.as_bytes());
     for one in loose {
@@ -208,6 +203,11 @@ fn source_root(stage: &StageRun<'_>, from: Option<&str>) -> Result<OwnedFd> {
     let image =
         image.ok_or_else(|| Error::invalid(format!("stage {from} has no files to copy")))?;
     stage.ports.images.root(&image)
+}
+
+/// What comes from another stage stays with its owner; who owns files of a context means nothing to an image.
+fn keeps_owners(transfer: &Transfer) -> bool {
+    transfer.from.is_some() && transfer.chown.is_none()
 }
 
 fn is_remote(source: &str) -> bool {
@@ -292,7 +292,10 @@ fn place(
     chmod: Option<mode::ModeChange>,
 ) -> Result<()> {
     let io = |error: std::io::Error| Error::invalid(error.to_string());
-    let owner = chown.map_or(Ok((0, 0)), |text| owner::parse(&root, text))?;
+    let owner = match chown {
+        Some(text) => Some(owner::parse(&root, text)?),
+        None => Some((0, 0)).filter(|_| !keeps_owners(transfer)),
+    };
     let placer = Placer {
         root,
         owner,

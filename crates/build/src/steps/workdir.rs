@@ -21,7 +21,7 @@ pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
     let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;
     let placer = Placer {
         root,
-        owner: (0, 0),
+        owner: Some((0, 0)),
         mode: None,
     };
     let made = placer

@@ -41,6 +41,6 @@ pub fn digest_of_path(path: &Path) -> Result<String> {
         ..Wanted::default()
     };
     let collected = collect(root, &wanted).map_err(|error| Error::internal(error.to_string()))?;
-    let digest: Digest = digest::digest(&collected).map_err(failed)?;
+    let digest: Digest = digest::digest(&collected, true).map_err(failed)?;
     Ok(digest.to_string())
 }

@@ -1,4 +1,4 @@
-//! Files as one digest: names, kinds, modes, contents and links, but no times and no owners (COPY sets those).
+//! Files as one digest: names, kinds, modes, contents and links, owners where they are kept, but no times.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,11 +13,15 @@ use super::collect::{Collected, Item};
 const BUFFER: usize = 256 * 1024;
 
 /// The digest of everything that was collected.
-pub fn digest(collected: &Collected) -> io::Result<Digest> {
+pub fn digest(collected: &Collected, owners: bool) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BUFFER];
     hash.update([u8::from(collected.directory)]);
     for item in &collected.items {
+        if owners {
+            hash.update(item.stat.st_uid.to_le_bytes());
+            hash.update(item.stat.st_gid.to_le_bytes());
+        }
         add(&mut hash, item, &mut buffer)?;
     }
     Ok(Digest::from_bytes(hash.finalize().into()))

@@ -21,8 +21,8 @@ use crate::dockerfile::ignore::clean;
 #[derive(Debug)]
 pub struct Placer {
     pub root: OwnedFd,
-    /// User and group of everything that is made.
-    pub owner: (u32, u32),
+    /// User and group of everything that is made; none leaves what is copied to whom it belonged.
+    pub owner: Option<(u32, u32)>,
     pub mode: Option<ModeChange>,
 }
 
@@ -66,7 +66,7 @@ impl Placer {
         let (parent, name) = self.parent_of(place)?;
         let mut file = self.create(parent.as_fd(), &name)?;
         io::Write::write_all(&mut file, bytes)?;
-        self.finish(&file, mode)
+        self.finish(&file, mode, None)
     }
 
     /// Copies an open file with a time of its own.
@@ -74,7 +74,7 @@ impl Placer {
         let (parent, name) = self.parent_of(place)?;
         let mut file = self.create(parent.as_fd(), &name)?;
         io::copy(source, &mut file)?;
-        self.finish(&file, mode)?;
+        self.finish(&file, mode, None)?;
         let time = Timespec {
             tv_sec: time,
             tv_nsec: 0,
@@ -82,18 +82,22 @@ impl Placer {
         Ok(rustix::fs::futimens(&file, &both(time))?)
     }
 
-    fn finish(&self, file: &File, mode: u32) -> io::Result<()> {
-        self.own(file.as_fd())?;
-        let mode = self
-            .mode
-            .as_ref()
-            .map_or(mode, |change| change.apply(mode, false));
+    fn finish(&self, file: &File, mode: u32, item: Option<&Item>) -> io::Result<()> {
+        self.own(file.as_fd(), item)?;
+        let change = self.mode.as_ref();
+        let mode = change.map_or(mode, |change| change.apply(mode, false));
         Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
     }
 
-    fn own(&self, file: BorrowedFd<'_>) -> io::Result<()> {
-        let (user, group) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+    fn own(&self, file: BorrowedFd<'_>, item: Option<&Item>) -> io::Result<()> {
+        let (user, group) = self.owner_of(item);
         Ok(rustix::fs::fchown(file, Some(user), Some(group))?)
+    }
+
+    fn owner_of(&self, item: Option<&Item>) -> (Uid, Gid) {
+        let source = item.map_or((0, 0), |item| (item.stat.st_uid, item.stat.st_gid));
+        let (user, group) = self.owner.unwrap_or(source);
+        (Uid::from_raw(user), Gid::from_raw(group))
     }
 
     /// Opens a directory for changes; missing ones are made and get the owner.
@@ -123,7 +127,7 @@ impl Placer {
             Err(errno) => return Err(errno.into()),
         }
         let made = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        self.own(made.as_fd())?;
+        self.own(made.as_fd(), None)?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
         Ok(made)
     }
@@ -138,7 +142,7 @@ impl Placer {
         let mode = item.stat.st_mode & 0o7777;
         if item.kind() == FileType::Directory {
             let directory = self.directory(place)?;
-            self.own(directory.as_fd())?;
+            self.own(directory.as_fd(), Some(item))?;
             let mode = self
                 .mode
                 .as_ref()
@@ -152,7 +156,7 @@ impl Placer {
                 let source = File::from(item.open()?);
                 let file = self.create(parent.as_fd(), &name)?;
                 contents(&source, &file)?;
-                self.finish(&file, mode)?;
+                self.finish(&file, mode, Some(item))?;
                 attributes(&source, &file)?;
                 Ok(rustix::fs::futimens(&file, &times(item))?)
             }
@@ -174,7 +178,7 @@ impl Placer {
     }
 
     fn by_name(&self, parent: BorrowedFd<'_>, name: &Path, item: &Item) -> io::Result<()> {
-        let (user, group) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+        let (user, group) = self.owner_of(Some(item));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         rustix::fs::chownat(parent, name, Some(user), Some(group), flags)?;
         Ok(rustix::fs::utimensat(parent, name, &times(item), flags)?)
