@@ -17,7 +17,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("images", 3, &["sys", "types", "state"]),
     ("volumes", 3, &["sys", "types", "state"]),
     ("networks", 3, &["sys", "types", "state"]),
-    ("distribution", 3, &["sys", "types", "state"]),
+    ("distribution", 3, &["sys", "types"]),
     ("client", 3, &["types"]),
     (
         "engine",
@@ -25,6 +25,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
         &["sys", "types", "state", "runtime", "monitor"],
     ),
     ("build", 4, &["sys", "types"]),
+    ("registry", 4, &["sys", "types", "state", "distribution"]),
     ("api", 5, &["sys", "types"]),
     ("console", 4, &["types", "client"]),
     (
@@ -45,6 +46,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "volumes",
             "networks",
             "distribution",
+            "registry",
             "client",
             "console",
             "engine",

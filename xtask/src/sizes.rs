@@ -9,9 +9,6 @@ use crate::source;
 
 const FILE_LIMIT: usize = 800;
 const ROOM_LIMIT: usize = 12_000;
-/// Rooms that are due to be split, and how far they may grow until then.
-/// TODO(rooms): the registry server becomes a room of its own.
-const DUE: &[(&str, usize)] = &[("distribution", 12_500)];
 /// A file that says this in its first lines is one literal table and may be longer.
 const TABLE_MARK: &str = "xtask: literal table";
 
@@ -37,10 +34,10 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
                 ));
             }
         }
-        let due = DUE.iter().find(|(name, _)| *name == room);
-        let limit = due.map_or(ROOM_LIMIT, |(_, limit)| *limit);
-        if total > limit {
-            problems.push(format!("{room}: {total} lines, at most {limit}: split it"));
+        if total > ROOM_LIMIT {
+            problems.push(format!(
+                "{room}: {total} lines, at most {ROOM_LIMIT}: split it"
+            ));
         }
     }
     Ok(problems)

@@ -1,6 +1,5 @@
-//! Tests of the registry client and of the registry server.
+//! Tests of the registry client.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
-mod server;

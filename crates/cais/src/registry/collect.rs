@@ -1,7 +1,7 @@
 //! `cais registry gc`.
 
 use anyhow::{Result, bail};
-use cais_distribution::server::admin::{Answer, Request, ask};
+use cais_registry::admin::{Answer, Request, ask};
 
 use super::options::Gc;
 use super::{print, serve};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use cais_distribution::server::admin::{Answer, ManifestRow, RepositoryRow, Request, ask};
+use cais_registry::admin::{Answer, ManifestRow, RepositoryRow, Request, ask};
 use cais_types::human::human_size;
 
 use super::options::Ls;

@@ -1,5 +1,5 @@
 //! `cais registry`: the registry server's composition root and the commands on its folder. What happens is decided in
-//! `distribution`.
+//! `registry`.
 
 mod collect;
 mod list;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cais_distribution::client::Credentials;
-use cais_distribution::server::UpstreamConfig;
+use cais_registry::UpstreamConfig;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// What stands before the names of variables.

@@ -1,7 +1,7 @@
 //! `cais registry rm`.
 
 use anyhow::{Context, Result};
-use cais_distribution::server::admin::{Request, ask};
+use cais_registry::admin::{Request, ask};
 
 use super::options::Rm;
 use super::print;

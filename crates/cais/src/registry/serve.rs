@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use cais_distribution::server::{
+use cais_registry::{
     AuthConfig, GcPolicy, Limits, Reloader, Server, ServerConfig, TlsFiles, TokenConfig,
 };
 use tokio::signal::unix::{SignalKind, signal};

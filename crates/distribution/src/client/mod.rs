@@ -27,7 +27,7 @@ pub mod store;
 mod tls;
 mod transfers;
 mod upload;
-pub(crate) mod upstream;
+pub mod upstream;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use cais_types::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::super::name::{RepositoryName, Tag};
+use crate::name::{RepositoryName, Tag};
 
 /// The time now.
 pub fn now() -> i64 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use cais_distribution::client::Credentials;
-use cais_distribution::server::UpstreamConfig;
+use cais_registry::UpstreamConfig;
 use cais_testkit::http::{Answer, Http};
 
 use super::peer::Peer;
@@ -279,7 +279,7 @@ fn credentials_reach_their_own_upstream() {
     )
     .unwrap();
     let origin = Ours::at(root, |config| {
-        config.auth = cais_distribution::server::AuthConfig::Htpasswd {
+        config.auth = cais_registry::AuthConfig::Htpasswd {
             realm: "origin".to_owned(),
             file,
         };

@@ -13,9 +13,9 @@ use cais_types::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::super::name::RepositoryName;
 use super::files::Files;
 use super::index::now;
+use crate::name::RepositoryName;
 
 /// Bytes that are hashed at a time when an upload goes on after a restart.
 const REHASH: usize = 1 << 20;

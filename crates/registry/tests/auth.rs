@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use cais_distribution::server::{AuthConfig, TokenConfig};
+use cais_registry::{AuthConfig, TokenConfig};
 use cais_testkit::http::{Answer, Http};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -86,7 +86,7 @@ fn htpasswd_takes_bcrypt_only() {
         realm: "here".to_owned(),
         file,
     };
-    let Err(error) = runtime.block_on(cais_distribution::server::Server::bind(config)) else {
+    let Err(error) = runtime.block_on(cais_registry::Server::bind(config)) else {
         panic!("taken");
     };
     assert!(error.to_string().contains("only bcrypt"), "{error}");

@@ -14,12 +14,12 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::super::error::{ErrorCode, RegistryError};
-use super::super::name::RepositoryName;
 use super::change::{Change, Outcome, Plan};
 use super::files::Files;
 use super::index::Index;
 use super::load::load;
+use crate::error::{ErrorCode, RegistryError};
+use crate::name::RepositoryName;
 
 /// Changes that are made durable together at most.
 const BATCH: usize = 256;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use cais_distribution::server::{AuthConfig, TlsFiles};
+use cais_registry::{AuthConfig, TlsFiles};
 use cais_testkit::{BaseImage, base_image};
 
 use super::{Ours, status};

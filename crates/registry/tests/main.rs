@@ -1,5 +1,7 @@
 //! The registry server over HTTP: in this process, and Debian's docker-registry where both must do the same.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod auth;
 mod clients;
 mod cves;
@@ -12,7 +14,7 @@ mod shared;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cais_distribution::server::{AuthConfig, GcPolicy, Limits, Server, ServerConfig};
+use cais_registry::{AuthConfig, GcPolicy, Limits, Server, ServerConfig};
 use cais_testkit::http::{Answer, Http};
 use serde_json::json;
 use tempfile::TempDir;

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use cais_types::Digest;
 use tokio::sync::{OnceCell, watch};
 
-use crate::client::upstream::{RegistryError as UpstreamError, UpstreamBlob};
+use cais_distribution::client::upstream::{RegistryError as UpstreamError, UpstreamBlob};
 
-use super::super::error::RegistryError;
-use super::super::name::RepositoryName;
-use super::super::registry::Registry;
-use super::super::store::{Progress, Session};
 use super::Source;
+use crate::error::RegistryError;
+use crate::name::RepositoryName;
+use crate::registry::Registry;
+use crate::store::{Progress, Session};
 
 /// Bytes that are hashed and written together.
 const GATHER: usize = 256 << 10;

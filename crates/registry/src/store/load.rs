@@ -3,9 +3,9 @@
 use cais_state::{Db, StateError};
 use cais_types::Digest;
 
-use super::super::name::{RepositoryName, Tag};
 use super::change::table;
 use super::index::{Index, LinkRecord, ManifestRecord, TagRecord, now};
+use crate::name::{RepositoryName, Tag};
 
 /// Reads everything.
 pub fn load(db: &Db) -> Result<Index, StateError> {

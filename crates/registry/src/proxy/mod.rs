@@ -10,8 +10,8 @@ use std::sync::Arc;
 use cais_types::{Digest, Error, Result};
 use http::{StatusCode, header};
 
-use crate::client::upstream::{RegistryError as UpstreamError, Upstream};
-use crate::client::{ClientConfig, Credentials};
+use cais_distribution::client::upstream::{RegistryError as UpstreamError, Upstream};
+use cais_distribution::client::{ClientConfig, Credentials};
 
 use super::blobs;
 use super::call::Call;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cais_distribution::server::admin::{Answer, Request, ask};
-use cais_distribution::server::{Collected, GcPolicy};
+use cais_registry::admin::{Answer, Request, ask};
+use cais_registry::{Collected, GcPolicy};
 use serde_json::json;
 
 use super::{

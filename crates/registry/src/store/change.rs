@@ -2,11 +2,11 @@
 
 use cais_types::Digest;
 
-use super::super::error::{ErrorCode, RegistryError};
-use super::super::name::{RepositoryName, Tag};
 use super::index::{Index, LinkRecord, ManifestRecord, TagRecord, now};
 use super::ledger::{Write, key};
 use super::uploads::{UploadId, UploadRecord};
+use crate::error::{ErrorCode, RegistryError};
+use crate::name::{RepositoryName, Tag};
 
 /// Tables of the database.
 pub mod table {

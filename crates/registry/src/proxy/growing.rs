@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::super::file_body::read_part;
 use super::fetch::{Fetch, State};
+use crate::file_body::read_part;
 
 /// Bytes read at a time at most.
 const CHUNK: u64 = 256 << 10;
