@@ -227,7 +227,7 @@ fn a_step_that_fails_says_so_with_its_code() {
         ),
         ("FROM busybox\nSTOPSIGNAL nope\n", "Invalid signal: nope"),
         ("FROM scratch\n", "No image was generated"),
-        ("FROM nope-at-all\n", "No such image: nope-at-all"),
+        ("FROM 127.0.0.1:1/nope\n", "127.0.0.1:1"),
         (
             "FROM busybox\nRUN --mount=type=secret,id=x true\n",
             "RUN --mount=type=secret is not built yet",
