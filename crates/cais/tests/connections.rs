@@ -208,6 +208,7 @@ fn wrong_requests_are_refused_in_dockers_words() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one life, step by step")]
 fn a_running_container_joins_and_leaves_networks() {
     let daemon = daemon();
     let number = daemon.subnet().number();

@@ -21,21 +21,19 @@ pub mod app;
 pub mod autostart;
 pub mod command;
 pub mod commands;
-pub mod confirm;
 pub mod container_spec;
 pub mod context_store;
 mod dispatch;
 mod help;
 pub mod manifests;
-pub mod prompt;
 pub mod registry_access;
 
 use std::ffi::OsString;
 
 pub use autostart::SpawnCommand;
 use cais_console::{
-    archive, cell, error, flags, format, new_file, note, platform, printer, progress, signals,
-    stdin, streams, table, terminal, timestamp,
+    archive, cell, error, flags, format, new_file, note, platform, printer, progress, prompt,
+    signals, stdin, streams, table, terminal, timestamp,
 };
 
 /// Runs the command line with `argv` (the program's name first) and returns its exit code. No daemon is started.

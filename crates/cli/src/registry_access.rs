@@ -73,7 +73,7 @@ pub async fn ask(app: &App, asked: Asked<'_>) -> Result<AuthConfig> {
             "" => "Username: ".to_owned(),
             known => format!("Username ({known}): "),
         };
-        username = prompt::line(app, &question).await?;
+        username = prompt::line(&app.printer, &question).await?;
         if username.is_empty() {
             asked.known.trim().clone_into(&mut username);
         }
@@ -91,7 +91,7 @@ pub async fn ask(app: &App, asked: Asked<'_>) -> Result<AuthConfig> {
                  _https://app.docker.com/settings_\n\n",
             );
         }
-        password = prompt::secret(app, "Password: ").await?;
+        password = prompt::secret(&app.printer, "Password: ").await?;
         if password.is_empty() {
             return Err(CliError::new("Error: Password Required"));
         }

@@ -11,6 +11,7 @@ pub mod note;
 pub mod platform;
 pub mod printer;
 pub mod progress;
+pub mod prompt;
 pub mod signals;
 pub mod stdin;
 pub mod streams;

@@ -9,7 +9,7 @@ use cais_runtime::spec::LinuxResources;
 use cais_sys::pidfd;
 use cais_types::{ErrorClass, Result};
 
-use crate::signals;
+use cais_types::signals;
 
 /// Cgroups and processes of running containers.
 pub trait Kernel: Send + Sync {

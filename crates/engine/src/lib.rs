@@ -34,7 +34,6 @@ pub mod restart;
 pub mod rootview;
 pub mod services;
 mod shm;
-pub mod signals;
 pub mod spec;
 pub mod start;
 pub mod state;

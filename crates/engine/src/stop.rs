@@ -12,7 +12,8 @@ use crate::exit::AfterExit;
 use crate::house::House;
 use crate::record::Record;
 use crate::state::Status;
-use crate::{Changed, pause, signals, start};
+use crate::{Changed, pause, start};
+use cais_types::signals;
 
 /// Seconds between the stop signal and SIGKILL unless somebody says otherwise.
 const STOP_TIMEOUT: i64 = 10;

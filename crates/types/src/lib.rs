@@ -9,6 +9,7 @@ pub mod human;
 pub mod id;
 pub mod oci;
 pub mod reference;
+pub mod signals;
 pub mod size;
 
 pub use connection::{ClientConnection, Framing};

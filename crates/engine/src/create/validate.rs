@@ -6,7 +6,7 @@ use cais_types::api::{ContainerConfig, HealthConfig, HostConfig, PortMap, Resour
 use cais_types::{Error, Result};
 
 use crate::restart::Policy;
-use crate::signals;
+use cais_types::signals;
 
 /// Counted once: std reads control groups for it.
 static PROCESSORS: LazyLock<usize> =

@@ -5,9 +5,9 @@ use cais_client::api::Filters;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::removed;
-use crate::confirm::confirm;
 use crate::error::Result;
 use crate::flags::{Flag, switch};
+use crate::prompt::confirm;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -35,7 +35,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     } else {
         "WARNING! This will remove all dangling build cache."
     };
-    if !call.args.switch("force") && !confirm(app, warning).await? {
+    if !call.args.switch("force") && !confirm(&app.printer, warning).await? {
         return Ok(0);
     }
     let client = app.client()?;

@@ -4,9 +4,9 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::filtering::prune_filters;
 use crate::commands::{check_filter, removed};
-use crate::confirm::confirm;
 use crate::error::Result;
 use crate::flags::{Flag, flag, switch};
+use crate::prompt::confirm;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -35,7 +35,7 @@ const FLAGS: &[Flag] = &[
 async fn run(app: &App, call: Invocation) -> Result {
     let warning =
         "WARNING! This will remove all custom networks not used by at least one container.";
-    if !call.args.switch("force") && !confirm(app, warning).await? {
+    if !call.args.switch("force") && !confirm(&app.printer, warning).await? {
         return Ok(0);
     }
     let answer = app

@@ -6,9 +6,9 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::filtering::prune_filters;
 use crate::commands::{check_filter, removed};
-use crate::confirm::confirm;
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
+use crate::prompt::confirm;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -45,7 +45,9 @@ async fn run(app: &App, call: Invocation) -> Result {
             "ERROR: The \"until\" filter is not supported with \"--volumes\"",
         ));
     }
-    if !call.args.switch("force") && !confirm(app, &warning(all, volumes, &filters)).await? {
+    if !call.args.switch("force")
+        && !confirm(&app.printer, &warning(all, volumes, &filters)).await?
+    {
         return Ok(0);
     }
     let client = app.client()?;

@@ -1,7 +1,7 @@
-//! Questions for a line of text, shown or hidden while it is typed.
+//! Questions: for a line of text, shown or hidden while it is typed, and whether to go on.
 
-use crate::app::App;
 use crate::error::Result;
+use crate::printer::Printer;
 use crate::signals::{beside, termination};
 use crate::stdin::Stdin;
 use crate::terminal::HiddenInput;
@@ -10,17 +10,17 @@ use crate::terminal::HiddenInput;
 ///
 /// # Errors
 /// Standard input cannot be read; a silent one when a signal ended it, with the terminal as it was.
-pub async fn line(app: &App, question: &str) -> Result<String> {
+pub async fn line(printer: &Printer, question: &str) -> Result<String> {
     let answer = beside(
         async {
-            app.printer.out(question);
+            printer.out(question);
             read().await
         },
         termination(),
     )
     .await;
     if answer.is_err() {
-        app.printer.out("\n");
+        printer.out("\n");
     }
     answer
 }
@@ -29,14 +29,25 @@ pub async fn line(app: &App, question: &str) -> Result<String> {
 ///
 /// # Errors
 /// As [`line`].
-pub async fn secret(app: &App, question: &str) -> Result<String> {
+pub async fn secret(printer: &Printer, question: &str) -> Result<String> {
     let hidden = HiddenInput::begin();
-    let answer = line(app, question).await;
+    let answer = line(printer, question).await;
     drop(hidden);
     if answer.is_ok() {
-        app.printer.out("\n");
+        printer.out("\n");
     }
     answer
+}
+
+/// Asks whether to go on; everything but `y` means no, also the end of standard input.
+///
+/// # Errors
+/// Standard input cannot be read.
+pub async fn confirm(printer: &Printer, warning: &str) -> Result<bool> {
+    printer.out(&format!(
+        "{warning}\nAre you sure you want to continue? [y/N] "
+    ));
+    Ok(read().await?.eq_ignore_ascii_case("y"))
 }
 
 async fn read() -> Result<String> {

@@ -1,6 +1,6 @@
 //! Signal names and numbers, as `docker kill` and `STOPSIGNAL` take them (signal(7), Linux on x86-64 and arm64).
 
-use cais_types::{Error, Result};
+use crate::{Error, Result};
 
 /// Number of SIGKILL.
 pub const KILL: i32 = 9;
