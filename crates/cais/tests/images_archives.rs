@@ -286,8 +286,12 @@ fn load_save_and_import_say_what_docker_says() {
         serde_json::from_str(&daemon.docker(&["image", "inspect", "boxed:1"]).unwrap()).unwrap();
     assert_eq!(image[0]["Comment"], "from a box");
     assert_eq!(image[0]["Id"], boxed.trim());
-    let error = refused(&daemon, &["import", &path, "Bad:1"]);
+    // Small enough to be sent whole before the refusal comes.
+    let small = work.join("small.tar");
+    std::fs::write(&small, [0; 1024]).unwrap();
+    let small = small.to_string_lossy();
+    let error = refused(&daemon, &["import", &small, "Bad:1"]);
     assert!(error.contains("must be lowercase"), "{error}");
-    let error = docker(&["import", "-c", "RUN x", &path]);
+    let error = docker(&["import", "-c", "RUN x", &small]);
     assert!(error.contains("is not a valid change command"), "{error}");
 }

@@ -1,17 +1,25 @@
 //! Ports published and taken back while a container runs.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use cais_testkit::{TestDaemon, wait_until};
 
 use crate::networks::free_ports;
 use crate::{daemon, refused};
 
+/// How long one connection may take; what comes while the container restarts may be lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 fn answers(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) else {
         return false;
     };
+    if stream.set_read_timeout(Some(PATIENCE)).is_err() {
+        return false;
+    }
     let mut text = String::new();
     let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok();
     asked && stream.read_to_string(&mut text).is_ok() && text.contains("quay")

@@ -139,7 +139,7 @@ fn a_registry_with_passwords_lets_in_who_logged_in() {
     daemon.docker(&["tag", "busybox", &name]).unwrap();
     assert!(docker_refused(&daemon, &["push", &name]).contains("no basic auth credentials"));
     let wrong = docker_refused(&daemon, &["login", "-u", "me", "-p", "wrong", &server]);
-    assert!(wrong.contains("unauthorized"), "{wrong}");
+    assert!(wrong.contains("401 Unauthorized"), "{wrong}");
     let right = daemon
         .docker(&["login", "-u", "me", "-p", "secret", &server])
         .unwrap();

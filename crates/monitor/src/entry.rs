@@ -23,7 +23,7 @@ pub fn serve<R: Runner>(prepare: impl FnOnce(Launch) -> Result<R, Failure>) -> i
 fn begin() -> io::Result<OwnedFd> {
     cais_sys::heap::keep_small();
     cais_sys::inherit::ignore_end_signals();
-    let number = u8::try_from(LAUNCH_FD).map_err(io::Error::other)?;
+    let number = u16::try_from(LAUNCH_FD).map_err(io::Error::other)?;
     let socket = cais_sys::inherit::take(number)?;
     cais_sys::inherit::close_from(u32::from(number) + 1)?;
     // Fails when the launcher has done so already.

@@ -5,13 +5,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers that were given out already, a bit for each.
-static TAKEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static TAKEN: [AtomicU64; MOST / 64] = [const { AtomicU64::new(0) }; MOST / 64];
+/// Descriptors from here on are not handed over.
+const MOST: usize = 4096;
 
-/// Takes an inherited descriptor (3 to 255) by its number, once, and sets close-on-exec. EBADF: it is not open or was taken
+/// Takes an inherited descriptor (3 to 4095) by its number, once, and sets close-on-exec. EBADF: it is not open or was taken
 /// before. To be called before the program opens anything itself.
-pub fn take(number: u8) -> io::Result<OwnedFd> {
+pub fn take(number: u16) -> io::Result<OwnedFd> {
     let bad = || io::Error::from_raw_os_error(libc::EBADF);
-    if number < 3 {
+    if number < 3 || usize::from(number) >= MOST {
         return Err(bad());
     }
     let taken = &TAKEN[usize::from(number / 64)];

@@ -99,7 +99,25 @@ async fn session(_: Call) -> Result<Reply> {
     Err(not_built("the BuildKit protocol"))
 }
 
+/// What is forgotten is the whole index of steps: the images behind it are pruned as images.
 async fn prune(call: Call) -> Result<Reply> {
+    let limits = [
+        "keep-storage",
+        "reserved-space",
+        "max-used-space",
+        "min-free-space",
+    ];
+    if limits.iter().any(|name| {
+        call.query
+            .number::<i64>(name)
+            .is_ok_and(|n| n.unwrap_or(0) != 0)
+    }) {
+        return Err(not_built("a size that pruning the build cache keeps"));
+    }
+    let filters = call.query.get("filters").unwrap_or_default();
+    if !matches!(filters.trim(), "" | "{}" | "null") {
+        return Err(not_built("filters for the build cache"));
+    }
     let forgotten = call.backends.builds.prune().await?;
     let forgotten = Some(forgotten).filter(|keys| !keys.is_empty());
     reply::json(&json!({ "CachesDeleted": forgotten, "SpaceReclaimed": 0 }))

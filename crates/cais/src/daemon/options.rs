@@ -132,7 +132,7 @@ pub struct Options {
     pub failpoint: Option<String>,
     /// Write one byte to this inherited descriptor when the daemon is ready
     #[arg(long, value_name = "int", hide = true)]
-    pub ready_fd: Option<u8>,
+    pub ready_fd: Option<u16>,
 }
 
 /// Names of the configuration file that stand for a flag of another name.

@@ -100,6 +100,7 @@ fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
     for (asked, what) in [
         (query.version == "2", "the BuildKit protocol"),
         (query.squash, "squash"),
+        (!query.cache_from.is_empty(), "a cache from other images"),
         (
             !query.outputs.is_empty(),
             "build output other than an image",
