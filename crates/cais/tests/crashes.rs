@@ -7,6 +7,7 @@ use cais_testkit::{TestDaemon, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::kills::{assert_nothing_left, monitor_of};
+use crate::networks::free_ports;
 use crate::{CAIS, daemon, inspect, refused, state};
 
 fn run(daemon: &TestDaemon, name: &str, more: &[&str]) -> i32 {
@@ -103,9 +104,8 @@ fn containers_that_end_during_the_restore_keep_their_codes() {
 #[test]
 fn everything_dead_at_once_leaves_ports_and_codes_right() {
     let mut daemon = daemon();
-    let pid = run(&daemon, "first", &["-p", "127.0.0.1::80"]);
-    let port = daemon.cais(&["port", "first", "80"]).unwrap();
-    let publish = format!("{}:80", port.trim());
+    let publish = format!("127.0.0.1:{}:80", free_ports(&daemon, 1));
+    let pid = run(&daemon, "first", &["-p", &publish]);
     let monitor = monitor_of(pid);
     daemon.kill().unwrap();
     kill_process(monitor, Signal::KILL).unwrap();
