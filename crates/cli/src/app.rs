@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use cais_client::config::Proxies;
 use cais_client::credentials::{AuthEntry, Keychain, registry_key};
 use cais_client::{Client, ClientOptions, ConfigFile, Endpoint, EndpointChoice, config_file};
 
@@ -174,11 +175,15 @@ impl App {
         }
     }
 
-    /// The key that finds proxy settings of this daemon in the configuration.
-    pub fn proxy_key(&self) -> String {
-        self.endpoint()
-            .map(|endpoint| endpoint.host.to_string())
-            .unwrap_or_default()
+    /// The proxies that containers of this daemon shall use, when some are configured.
+    pub fn proxies(&self) -> Option<&Proxies> {
+        let proxies = &self.config().proxies;
+        if proxies.is_empty() {
+            return None;
+        }
+        let host = self.endpoint().map(|endpoint| endpoint.host.to_string());
+        let own = host.ok().and_then(|host| proxies.get(&host));
+        own.or_else(|| proxies.get("default"))
     }
 }
 

@@ -21,7 +21,6 @@ pub mod app;
 pub mod autostart;
 pub mod command;
 pub mod commands;
-pub mod container_spec;
 pub mod context_store;
 mod dispatch;
 mod help;

@@ -16,7 +16,7 @@ use cais_types::{Error, Result};
 use futures_core::future::BoxFuture;
 
 use crate::house::{House, blocking};
-use crate::services::listing;
+use crate::listing;
 use crate::{
     Changed, Hijack, Logs, attach, create, exec, inspect, links, pause, remove, rename, replay,
     start, stop, update, wait,

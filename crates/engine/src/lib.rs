@@ -1,9 +1,8 @@
-//! Containers: state machine, create, start, stop, exec, attach, logs, health, restart, events; and the services that join
-//! them with images, volumes and networks. Knows nothing of HTTP or of the command line; the rooms below come in through
-//! the traits of [`ports`].
+//! Containers: state machine, create, start, stop, exec, attach, logs, health, restart, events. Knows nothing of HTTP or of
+//! the command line; the rooms below come in through the traits of [`ports`].
 
 pub mod attach;
-mod connect;
+pub mod connect;
 pub mod container;
 pub mod containers;
 pub mod create;
@@ -11,18 +10,20 @@ pub mod events;
 pub mod exec;
 pub mod exit;
 mod files;
+pub mod filter;
 mod health;
 pub mod house;
 pub mod inspect;
 pub mod kernel;
 pub mod launcher;
 mod links;
+pub mod listing;
 pub mod logging;
 pub mod monitor;
 pub mod mounts;
 mod names;
 mod network;
-mod pause;
+pub mod pause;
 pub mod ports;
 mod publish;
 pub mod reconcile;
@@ -32,7 +33,6 @@ mod rename;
 mod replay;
 pub mod restart;
 pub mod rootview;
-pub mod services;
 mod shm;
 pub mod spec;
 pub mod start;

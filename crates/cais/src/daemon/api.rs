@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_api::backend::{self, Answers, Backends, Changed, Hijack, Logs, Upload};
-use cais_engine::services::images::Images;
-use cais_engine::services::networks::Networks;
-use cais_engine::services::registry::Registries;
-use cais_engine::services::system::System;
-use cais_engine::services::volumes::Volumes;
-use cais_engine::services::{stats, top};
 use cais_engine::{Containers, Engine, Execs};
+use cais_services::images::Images;
+use cais_services::networks::Networks;
+use cais_services::registry::Registries;
+use cais_services::system::System;
+use cais_services::volumes::Volumes;
+use cais_services::{stats, top};
 use cais_types::Result;
 use cais_types::api::query::{
     AttachQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,

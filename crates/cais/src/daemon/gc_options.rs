@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use cais_engine::services::images::GcPolicy;
+use cais_services::images::GcPolicy;
 use clap::Args;
 
 /// Which unused images are removed without being told to, off by default.

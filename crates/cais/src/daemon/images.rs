@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
-use cais_engine::services::images::{
-    CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
-};
 use cais_images::{
     CommitRequest, Fault, Finding, ImageConfig, NamedImage, RemoveOptions, Removed, Store, Upper,
+};
+use cais_services::images::{
+    CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
 };
 use cais_types::api::query::ImportQuery;
 use cais_types::api::{

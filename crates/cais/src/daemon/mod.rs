@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cais_engine::Engine;
 use cais_engine::house::{EngineConfig, Ports};
 use cais_engine::kernel::HostKernel;
-use cais_engine::services::system::DaemonFacts;
-use cais_engine::{Engine, services};
+use cais_services::system::DaemonFacts;
 use cais_state::Db;
 use cais_types::api::{LogConfig, NetworkAddressPool};
 use cais_types::{ContainerId, size};
@@ -210,15 +210,15 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
 
 fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Services> {
     let house = engine.house();
-    let images = services::images::Images::new(
+    let images = cais_services::images::Images::new(
         Arc::clone(house),
         Arc::new(images::Images(Arc::clone(&rooms.images))),
     );
-    let volumes = services::volumes::Volumes::new(
+    let volumes = cais_services::volumes::Volumes::new(
         Arc::clone(house),
         Arc::new(volumes::Volumes(Arc::clone(&rooms.volumes))),
     );
-    let networks = services::networks::Networks::new(
+    let networks = cais_services::networks::Networks::new(
         Arc::clone(house),
         Arc::new(networks::Networks(Arc::clone(&rooms.networks))),
     );
@@ -226,7 +226,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
     let config = registries::config(options);
     let registry_facts = registries::facts(&config);
     let access = registries::Access::new(config, Arc::clone(&rooms.images))?;
-    let registries = services::registry::Registries::new(
+    let registries = cais_services::registry::Registries::new(
         Arc::clone(house),
         Arc::clone(&images),
         Arc::new(access),
@@ -245,7 +245,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
             .collect(),
         registries: registry_facts,
     };
-    let system = services::system::System::new(
+    let system = cais_services::system::System::new(
         Arc::clone(house),
         Arc::clone(&images),
         Arc::clone(&volumes),

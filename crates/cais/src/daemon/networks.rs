@@ -9,10 +9,10 @@ use cais_engine::ports::{
     DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, PortRequest, Sandbox, SandboxRequest,
     SandboxStore,
 };
-use cais_engine::services::networks::NetworkCatalog;
 use cais_networks::{
     Endpoint, EndpointRequest, Facts, Link, Live, NetworkRecord, NetworkRequest, PoolRequest, Store,
 };
+use cais_services::networks::NetworkCatalog;
 use cais_types::api::{
     ConfigReference, EndpointSettings, Ipam, IpamConfig, Network, NetworkCreateRequest, PortBinding,
 };

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use cais_distribution::client::{
     self as registry, Client, ClientConfig, Credentials, Event, Proxies, PullRequest, PushRequest,
 };
-use cais_engine::services::registry::{RegistryAccess, Transfer};
 use cais_images::Store;
+use cais_services::registry::{RegistryAccess, Transfer};
 use cais_types::api::progress::TransferEvent;
 use cais_types::api::query::{PullQuery, PushQuery};
 use cais_types::api::{

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cais_engine::ports::VolumeStore;
-use cais_engine::services::volumes::{VolumeCatalog, VolumeRecord};
+use cais_services::volumes::{VolumeCatalog, VolumeRecord};
 use cais_types::api::VolumeCreateRequest;
 use cais_types::{ContainerId, Error, Result};
 use cais_volumes::{ListFilter, Store, Volume, VolumeRequest};

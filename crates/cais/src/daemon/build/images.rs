@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cais_build::ports::{BaseImage, CacheIndex, Fetcher, ImageStore, NewImage};
-use cais_engine::services::registry::Registries;
 use cais_images::{CommitRequest, Store, Upper};
+use cais_services::registry::Registries;
 use cais_state::{Db, Durability};
 use cais_types::api::AuthConfig;
 use cais_types::api::query::PullQuery;

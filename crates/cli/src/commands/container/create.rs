@@ -10,10 +10,10 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::content_trust;
 use crate::commands::image::pull::pull;
-use crate::container_spec::flags::CONTAINER_FLAGS;
-use crate::container_spec::{self, Spec};
 use crate::error::{CliError, Result};
 use crate::progress;
+use cais_options::Spec;
+use cais_options::flags::CONTAINER_FLAGS;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -37,7 +37,7 @@ async fn run(app: &App, call: Invocation) -> Result {
             format!("{program}: {message}\n\nRun '{program} create --help' for more information"),
         )
     };
-    let spec = container_spec::parse(app, &call.args).map_err(usage)?;
+    let spec = cais_options::parse(&call.args, app.proxies()).map_err(usage)?;
     content_trust::refuse(&call.args)?;
     let quiet = call.args.switch("quiet");
     let created = create(app, app.client()?, &spec, quiet).await?;

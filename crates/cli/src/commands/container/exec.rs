@@ -5,12 +5,12 @@ use cais_types::api::{ExecCreateRequest, ExecStartRequest};
 use super::run::join_terminal;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
-use crate::container_spec::env;
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
 use crate::signals::Resized;
 use crate::streams::{Ended, Joining};
 use crate::terminal;
+use cais_options::env;
 
 /// The verb.
 pub const COMMAND: Command = Command {

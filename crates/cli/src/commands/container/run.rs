@@ -8,13 +8,13 @@ use super::create::create;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::content_trust;
-use crate::container_spec::flags::CONTAINER_FLAGS;
-use crate::container_spec::{self, Spec};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag, switch};
 use crate::signals::{self, Proxy, Resized, beside};
 use crate::streams::{self, Ended, Joining};
 use crate::terminal::{self, RawMode};
+use cais_options::Spec;
+use cais_options::flags::CONTAINER_FLAGS;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -41,8 +41,8 @@ const FLAGS: &[Flag] = &[
 ];
 
 async fn run(app: &App, call: Invocation) -> Result {
-    let mut spec =
-        container_spec::parse(app, &call.args).map_err(|message| failed(app, 125, &message))?;
+    let mut spec = cais_options::parse(&call.args, app.proxies())
+        .map_err(|message| failed(app, 125, &message))?;
     let detach = call.args.switch("detach");
     let config = &mut spec.request.config;
     if detach {

@@ -5,9 +5,9 @@ use cais_types::api::{ContainerUpdateRequest, PortMap, Resources};
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::each;
-use crate::container_spec::{limit, port};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
+use cais_options::{limit, port};
 
 /// The verb.
 pub const COMMAND: Command = Command {

@@ -7,9 +7,9 @@ use super::ipam;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::pairs;
-use crate::container_spec::env::check_label;
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, Parsed, flag, switch};
+use cais_options::env::check_label;
 
 /// The verb.
 pub const COMMAND: Command = Command {

@@ -5,9 +5,9 @@ use cais_types::api::VolumeCreateRequest;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::pairs;
-use crate::container_spec::env::check_label;
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
+use cais_options::env::check_label;
 
 /// The verb.
 pub const COMMAND: Command = Command {

@@ -9,7 +9,7 @@ use cais_types::api::{
 use cais_types::human::human_duration;
 use cais_types::{ErrorClass, Result};
 
-use super::filter::{ContainerFilter, PruneFilter};
+use crate::filter::{ContainerFilter, PruneFilter};
 use crate::house::{House, blocking};
 use crate::record::Record;
 use crate::remove;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use cais_types::api::ContainerTopResponse;
 use cais_types::{Error, Result};
 
-use crate::house::House;
+use cais_engine::house::House;
 
 /// Runs ps and picks the container's lines.
 ///

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Transfer;
-use crate::services::pipe::Answers;
+use crate::pipe::Answers;
 
 /// Lines that may wait for the client; what comes meanwhile waits with the transfer, which keeps only the newest.
 const DEPTH: usize = 16;

@@ -11,8 +11,8 @@ use cais_types::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 
 use super::{ImageCatalog, Images, LoadEvent};
-use crate::record::Record;
-use crate::services::pipe::{AnswerWriter, Answers, UploadReader, answer};
+use crate::pipe::{AnswerWriter, Answers, UploadReader, answer};
+use cais_engine::record::Record;
 
 impl Images {
     /// `POST /images/load`: progress as JSON lines.

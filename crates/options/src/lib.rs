@@ -14,8 +14,8 @@ pub mod port;
 
 use cais_types::api::ContainerCreateRequest;
 
-use crate::app::App;
-use crate::flags::Parsed;
+use cais_client::config::Proxies;
+use cais_console::flags::Parsed;
 
 /// A text for the user.
 pub type Result<T> = std::result::Result<T, String>;
@@ -35,11 +35,11 @@ pub struct Spec {
     pub cidfile: String,
 }
 
-/// Reads flags and arguments: image, then command.
+/// Reads flags and arguments: image, then command. The proxies are those configured for the daemon's containers.
 ///
 /// # Errors
 /// The text Docker prints behind `docker: `.
-pub fn parse(app: &App, args: &Parsed) -> Result<Spec> {
+pub fn parse(args: &Parsed, proxies: Option<&Proxies>) -> Result<Spec> {
     let pull = args.value("pull").unwrap_or("missing").to_owned();
     if !matches!(pull.as_str(), "always" | "missing" | "never") {
         return Err(format!(
@@ -50,14 +50,16 @@ pub fn parse(app: &App, args: &Parsed) -> Result<Spec> {
         return Err("--use-api-socket is not supported yet; mount the socket with --volume".into());
     }
     let mut config = config::parse(args)?;
-    proxy_env(app, &mut config.env);
+    if let Some(proxies) = proxies {
+        proxy_env(proxies, &mut config.env);
+    }
     let mut host_config = host::parse(args)?;
     let ports = port::parse(&args.list("publish"), &args.list("expose"))?;
     config.exposed_ports = ports.exposed;
     host_config.port_bindings = Some(ports.bindings);
     let networks = network::parse(args)?;
     host_config.network_mode = networks.mode;
-    let (height, width) = crate::terminal::size(&std::io::stdout()).unwrap_or_default();
+    let (height, width) = cais_console::terminal::size(&std::io::stdout()).unwrap_or_default();
     host_config.console_size = [height.into(), width.into()];
     Ok(Spec {
         request: ContainerCreateRequest {
@@ -69,31 +71,26 @@ pub fn parse(app: &App, args: &Parsed) -> Result<Spec> {
         platform: args
             .value("platform")
             .map(str::to_owned)
-            .or_else(|| crate::app::env("DOCKER_DEFAULT_PLATFORM"))
+            .or_else(default_platform)
             .unwrap_or_default(),
         pull,
         cidfile: args.string("cidfile"),
     })
 }
 
-/// Adds the configured proxies to variables that the user has not set.
-fn proxy_env(app: &App, env: &mut Vec<String>) {
-    let proxies = &app.config().proxies;
-    if proxies.is_empty() {
-        return;
-    }
-    let Some(proxy) = proxies
-        .get(&app.proxy_key())
-        .or_else(|| proxies.get("default"))
-    else {
-        return;
-    };
+fn default_platform() -> Option<String> {
+    let platform = std::env::var("DOCKER_DEFAULT_PLATFORM").ok();
+    platform.filter(|value| !value.is_empty())
+}
+
+/// Adds proxies to variables that the user has not set.
+fn proxy_env(proxies: &Proxies, env: &mut Vec<String>) {
     let pairs = [
-        ("HTTP_PROXY", &proxy.http),
-        ("HTTPS_PROXY", &proxy.https),
-        ("FTP_PROXY", &proxy.ftp),
-        ("NO_PROXY", &proxy.no),
-        ("ALL_PROXY", &proxy.all),
+        ("HTTP_PROXY", &proxies.http),
+        ("HTTPS_PROXY", &proxies.https),
+        ("FTP_PROXY", &proxies.ftp),
+        ("NO_PROXY", &proxies.no),
+        ("ALL_PROXY", &proxies.all),
     ];
     for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
         for name in [name.to_owned(), name.to_ascii_lowercase()] {

@@ -73,7 +73,7 @@ impl ImageFilter {
         };
         let mut before = created("before")?;
         if let Some(until) = filters.get("until").first() {
-            let until = seconds(&crate::time::parse_moment(until)?);
+            let until = seconds(&cais_engine::time::parse_moment(until)?);
             before = [before, until].into_iter().flatten().min();
         }
         Ok(Self {

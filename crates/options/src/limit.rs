@@ -4,7 +4,7 @@ use cais_types::api::{ThrottleDevice, Ulimit, WeightDevice};
 use cais_types::size::ram_in_bytes;
 
 use super::Result;
-use crate::flags::parse_int;
+use cais_console::flags::parse_int;
 
 /// Names of resource limits (setrlimit(2)).
 const ULIMITS: &[&str] = &[

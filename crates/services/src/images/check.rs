@@ -7,7 +7,7 @@ use cais_types::api::CheckMessage;
 
 use super::Images;
 use super::archives::line;
-use crate::services::pipe::{Answers, answer};
+use crate::pipe::{Answers, answer};
 
 impl Images {
     /// Findings as JSON lines, then a summary. With `repair` orphans go and what is damaged is marked.

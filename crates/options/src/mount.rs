@@ -8,7 +8,7 @@ use cais_types::api::{
 use cais_types::size::ram_in_bytes;
 
 use super::{Result, csv};
-use crate::flags::parse_bool;
+use cais_console::flags::parse_bool;
 
 /// Checks one `--mount`.
 ///

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use cais_types::api::{HostConfig, LogConfig, Resources};
 
 use super::{Result, device, env, limit, mount};
-use crate::flags::Parsed;
+use cais_console::flags::Parsed;
 
 /// Checks one `--dns`.
 ///

@@ -18,7 +18,7 @@ use futures_core::stream::BoxStream;
 
 use super::images::Images;
 use super::pipe::Answers;
-use crate::house::House;
+use cais_engine::house::House;
 use lines::lines;
 
 /// A transfer: its events, and its result, which must be polled for it to go on. Dropped, it ends.

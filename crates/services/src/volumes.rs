@@ -9,8 +9,8 @@ use cais_types::api::{
 };
 use cais_types::{ContainerId, Result};
 
-use super::filter::PruneFilter;
-use crate::house::{House, blocking};
+use cais_engine::filter::PruneFilter;
+use cais_engine::house::{House, blocking};
 
 /// A volume as its store knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

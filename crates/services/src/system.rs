@@ -10,9 +10,10 @@ use cais_types::api::{
 };
 use cais_types::{Error, Result};
 
-use super::{images::Images, listing, volumes::Volumes};
-use crate::house::House;
-use crate::state::Status;
+use super::{images::Images, volumes::Volumes};
+use cais_engine::house::House;
+use cais_engine::listing;
+use cais_engine::state::Status;
 
 /// What the daemon knows of itself and the services do not.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +102,7 @@ impl System {
             debug: self.facts.debug,
             n_fd: std::fs::read_dir("/proc/self/fd")
                 .map_or(0, |entries| i64::try_from(entries.count()).unwrap_or(0)),
-            system_time: crate::time::now(),
+            system_time: cais_engine::time::now(),
             logging_driver: self.house.config.default_log.r#type.clone(),
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: if v2 { "2" } else { "1" }.to_owned(),

@@ -1,7 +1,7 @@
 //! The flags `run` and `create` share.
 
 use super::{config, device, env, host, limit, mount, network};
-use crate::flags::{Flag, flag, switch};
+use cais_console::flags::{Flag, flag, switch};
 
 /// Flags of a new container.
 pub const CONTAINER_FLAGS: &[Flag] = &[

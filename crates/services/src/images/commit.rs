@@ -7,10 +7,10 @@ use cais_types::api::{ContainerConfig, ImageConfig};
 use cais_types::{Digest, Error, Result};
 
 use super::{CommitOrder, Images, Seed};
-use crate::container::Container;
-use crate::create::merge::inherit;
-use crate::pause;
-use crate::state::Status;
+use cais_engine::container::Container;
+use cais_engine::create::merge::inherit;
+use cais_engine::pause;
+use cais_engine::state::Status;
 
 impl Images {
     /// Makes an image of what a container has written, on top of the container's own image. Without a configuration in the
@@ -65,7 +65,7 @@ impl Images {
             reference: reference.clone(),
         };
         let seed = self.read(&container, query.pause).await?;
-        let image = crate::house::blocking(move || seed(order)).await?;
+        let image = cais_engine::house::blocking(move || seed(order)).await?;
         if let Some(name) = &reference {
             self.publish("tag", &image.to_string(), name);
         }

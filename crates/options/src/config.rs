@@ -3,7 +3,7 @@
 use cais_types::api::{ContainerConfig, HealthConfig};
 
 use super::{Result, env, mount};
-use crate::flags::Parsed;
+use cais_console::flags::Parsed;
 
 /// Checks one `--attach`.
 ///

@@ -10,9 +10,9 @@ use cais_types::api::{
 };
 use cais_types::{Error, Result};
 
-use super::filter::PruneFilter;
-use crate::connect;
-use crate::house::{House, blocking};
+use cais_engine::connect;
+use cais_engine::filter::PruneFilter;
+use cais_engine::house::{House, blocking};
 
 /// Networks that are always there.
 const PREDEFINED: &[&str] = &["bridge", "host", "none"];

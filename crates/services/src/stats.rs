@@ -14,8 +14,8 @@ use cais_types::api::{
 use tokio::sync::mpsc;
 
 use super::pipe::{Answers, stream_of};
-use crate::container::Container;
-use crate::house::{House, blocking};
+use cais_engine::container::Container;
+use cais_engine::house::{House, blocking};
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ impl Sampler {
             let figures = blocking(move || Ok((kernel.figures(&cgroup)?, interfaces(pid)))).await;
             // It may have ended since the snapshot: then there is nothing to show.
             if let Ok((figures, networks)) = figures {
-                sample.read = crate::time::now();
+                sample.read = cais_engine::time::now();
                 sample.networks = networks;
                 fill(&mut sample, &figures);
             }
@@ -205,7 +205,7 @@ fn online_cpus() -> u32 {
 }
 
 fn memory_total() -> u64 {
-    let total = super::system::memory_total();
+    let total = crate::system::memory_total();
     u64::try_from(total).unwrap_or(u64::MAX)
 }
 

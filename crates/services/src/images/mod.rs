@@ -15,9 +15,9 @@ use cais_types::api::{HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResp
 use cais_types::oci::Platform;
 use cais_types::{Digest, Result};
 
-use super::filter::PruneFilter;
-use crate::house::{House, blocking};
-use crate::record::Record;
+use cais_engine::filter::PruneFilter;
+use cais_engine::house::{House, blocking};
+use cais_engine::record::Record;
 
 pub use catalog::{CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed};
 

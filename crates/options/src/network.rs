@@ -3,7 +3,7 @@
 use cais_types::api::{EndpointIpamConfig, EndpointSettings, NetworkingConfig};
 
 use super::{Result, csv};
-use crate::flags::{Parsed, parse_int};
+use cais_console::flags::{Parsed, parse_int};
 
 /// Network mode and endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,11 +182,11 @@ fn container_flags(args: &Parsed, endpoint: &mut EndpointSettings) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container_spec::flags::CONTAINER_FLAGS;
+    use crate::flags::CONTAINER_FLAGS;
 
     fn read(args: &[&str]) -> Result<Networks> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        parse(&crate::flags::parse(&[CONTAINER_FLAGS], &args, false).unwrap())
+        parse(&cais_console::flags::parse(&[CONTAINER_FLAGS], &args, false).unwrap())
     }
 
     #[test]
