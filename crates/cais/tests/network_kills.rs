@@ -64,9 +64,9 @@ fn a_restart_of_the_daemon_loses_no_packet() {
         });
         for _ in 0..3 {
             daemon.restart().unwrap();
-            let before = tried.load(Ordering::Relaxed);
-            wait_until("some more connections", || {
-                tried.load(Ordering::Relaxed) > before + 20
+            let before = (tried.load(Ordering::Relaxed), pings(&daemon));
+            wait_until("some more connections and pings", || {
+                tried.load(Ordering::Relaxed) > before.0 + 20 && pings(&daemon) > before.1 + 20
             });
         }
         done.store(true, Ordering::Relaxed);
@@ -79,7 +79,7 @@ fn a_restart_of_the_daemon_loses_no_packet() {
         .filter_map(|line| line.split_once("seq=")?.1.split(' ').next()?.parse().ok())
         .collect();
     let all: Vec<u32> = (0..).take(answered.len()).collect();
-    assert!(answered.len() > 50, "{read}");
+    assert!(answered.len() > 60, "{read}");
     assert_eq!(answered, all, "a ping without an answer");
 }
 
