@@ -1,5 +1,6 @@
 """Exec, logs, attach sockets, stats, events, top."""
 
+import concurrent.futures
 import struct
 import threading
 
@@ -120,3 +121,13 @@ def test_top_lists_the_processes(run):
     top = container.top()
     assert "PID" in top["Titles"]
     assert any("sleep 1000" in " ".join(row) for row in top["Processes"])
+
+
+def test_no_output_is_lost_when_many_threads_exec(run):
+    container = run(["sleep", "1000"])
+
+    def outputs(_):
+        return [container.exec_run(["echo", "hello"]).output for _ in range(50)]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(outputs, range(4))) == [[b"hello\n"] * 50] * 4

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -117,6 +118,29 @@ impl AsyncWrite for ClientIo {
     }
 }
 
+/// How often the client is looked at before the task sleeps between looks.
+const LOOKS: usize = 200;
+/// The longest wait for a client that does not read, in milliseconds.
+const PATIENCE: usize = 1000;
+
+/// Waits until the client has read the head of the answer. docker-py reads heads through a buffer and what follows past it:
+/// output that comes together with the head would be lost there.
+async fn until_read(stream: &UnixStream) {
+    let is_read = || !matches!(cais_sys::socket::unread_by_peer(stream), Ok(1..));
+    for _ in 0..LOOKS {
+        if is_read() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..PATIENCE {
+        if is_read() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Answers the head and gives the socket to its new owner.
 ///
 /// # Errors
@@ -127,6 +151,9 @@ pub async fn hand_over(
     takeover: Takeover,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     io.write_all(takeover.head.as_bytes()).await?;
+    if let ClientStream::Unix(stream) = &io.stream {
+        until_read(stream).await;
+    }
     let connection = cais_types::ClientConnection {
         socket: io.stream.into_fd()?,
         unread,

@@ -29,6 +29,24 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
+/// What a connected stream socket has sent and its peer has not read: 0, or some bytes (`SIOCOUTQ`, unix(7); the kernel
+/// counts its buffers, not the payload).
+pub fn unread_by_peer(socket: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes one int.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_fd().as_raw_fd(),
+            libc::TIOCOUTQ,
+            &raw mut count,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
 /// A connected pair of packet sockets, closed on exec.
 pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
@@ -213,6 +231,17 @@ pub fn shutdown(socket: BorrowedFd<'_>, how: std::net::Shutdown) -> io::Result<(
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+
+    #[test]
+    fn what_the_peer_has_not_read_is_told() {
+        let (left, right) = pair().unwrap();
+        assert_eq!(unread_by_peer(&left).unwrap(), 0);
+        send_all(left.as_fd(), b"hello", &[]).unwrap();
+        assert!(unread_by_peer(&left).unwrap() > 0);
+        let (mut buffer, mut fds) = ([0u8; 5], Vec::new());
+        receive_exact(right.as_fd(), &mut buffer, &mut fds).unwrap();
+        assert_eq!(unread_by_peer(&left).unwrap(), 0);
+    }
 
     #[test]
     fn descriptors_travel_with_the_bytes() {
