@@ -34,13 +34,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 pub fn unread_by_peer(socket: impl AsFd) -> io::Result<usize> {
     let mut count: libc::c_int = 0;
     // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes one int.
-    let result = unsafe {
-        libc::ioctl(
-            socket.as_fd().as_raw_fd(),
-            libc::TIOCOUTQ,
-            &raw mut count,
-        )
-    };
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
