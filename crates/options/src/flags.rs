@@ -3,7 +3,7 @@
 use super::{config, device, env, host, limit, mount, network};
 use cais_console::flags::{Flag, flag, switch};
 
-/// Flags of a new container.
+/// Flags of a new container, beside [`LIMIT_FLAGS`].
 pub const CONTAINER_FLAGS: &[Flag] = &[
     flag(
         "add-host",
@@ -15,12 +15,6 @@ pub const CONTAINER_FLAGS: &[Flag] = &[
     flag("attach", "list", "Attach to STDIN, STDOUT or STDERR")
         .short('a')
         .check(config::check_attach),
-    flag(
-        "blkio-weight",
-        "uint16",
-        "Relative block IO weight, 10 to 1000, or 0 to disable",
-    )
-    .default("0"),
     flag(
         "blkio-weight-device",
         "list",
@@ -39,26 +33,6 @@ pub const CONTAINER_FLAGS: &[Flag] = &[
     flag("cidfile", "string", "Write the container ID to a file"),
     flag("cpu-count", "int", "CPU count (Windows only)"),
     flag("cpu-percent", "int", "CPU percent (Windows only)"),
-    flag(
-        "cpu-period",
-        "int",
-        "Period of the CPU quota in microseconds",
-    ),
-    flag("cpu-quota", "int", "CPU time per period in microseconds"),
-    flag(
-        "cpu-rt-period",
-        "int",
-        "Period of real-time CPU in microseconds",
-    ),
-    flag(
-        "cpu-rt-runtime",
-        "int",
-        "Real-time CPU per period in microseconds",
-    ),
-    flag("cpu-shares", "int", "Relative CPU weight").short('c'),
-    flag("cpus", "decimal", "Number of CPUs").check(limit::check_cpus),
-    flag("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
-    flag("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
     flag("device", "list", "Add a host device"),
     flag(
         "device-cgroup-rule",
@@ -178,13 +152,6 @@ pub const CONTAINER_FLAGS: &[Flag] = &[
     flag("log-driver", "string", "Log driver of the container"),
     flag("log-opt", "list", "Options of the log driver"),
     flag("mac-address", "string", "MAC address (92:d0:c6:0a:29:33)"),
-    flag("memory", "bytes", "Memory limit").short('m'),
-    flag("memory-reservation", "bytes", "Soft memory limit"),
-    flag(
-        "memory-swap",
-        "bytes",
-        "Limit of memory and swap together, -1 for unlimited swap",
-    ),
     flag(
         "memory-swappiness",
         "int",
@@ -210,11 +177,6 @@ pub const CONTAINER_FLAGS: &[Flag] = &[
         "Tune the host's OOM preference (-1000 to 1000)",
     ),
     flag("pid", "string", "PID namespace to use"),
-    flag(
-        "pids-limit",
-        "int",
-        "Limit the number of processes (-1 for unlimited)",
-    ),
     flag("platform", "string", "Platform of the image"),
     switch("privileged", "Give all privileges to this container"),
     flag("publish", "list", "Publish ports to the host").short('p'),
@@ -280,4 +242,46 @@ pub const CONTAINER_FLAGS: &[Flag] = &[
         "Working directory inside the container",
     )
     .short('w'),
+];
+
+/// The limits that `update` can change as well.
+pub const LIMIT_FLAGS: &[Flag] = &[
+    flag(
+        "blkio-weight",
+        "uint16",
+        "Relative block IO weight, 10 to 1000, or 0 to disable",
+    )
+    .default("0"),
+    flag(
+        "cpu-period",
+        "int",
+        "Period of the CPU quota in microseconds",
+    ),
+    flag("cpu-quota", "int", "CPU time per period in microseconds"),
+    flag(
+        "cpu-rt-period",
+        "int",
+        "Period of real-time CPU in microseconds",
+    ),
+    flag(
+        "cpu-rt-runtime",
+        "int",
+        "Real-time CPU per period in microseconds",
+    ),
+    flag("cpu-shares", "int", "Relative CPU weight").short('c'),
+    flag("cpus", "decimal", "Number of CPUs").check(limit::check_cpus),
+    flag("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
+    flag("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
+    flag("memory", "bytes", "Memory limit").short('m'),
+    flag("memory-reservation", "bytes", "Soft memory limit"),
+    flag(
+        "memory-swap",
+        "bytes",
+        "Limit of memory and swap together, -1 for unlimited swap",
+    ),
+    flag(
+        "pids-limit",
+        "int",
+        "Limit the number of processes (-1 for unlimited)",
+    ),
 ];

@@ -13,7 +13,7 @@ use crate::commands::image::pull::pull;
 use crate::error::{CliError, Result};
 use crate::progress;
 use cais_options::Spec;
-use cais_options::flags::CONTAINER_FLAGS;
+use cais_options::flags::{CONTAINER_FLAGS, LIMIT_FLAGS};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -24,7 +24,7 @@ pub const COMMAND: Command = Command {
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     aliases: &["container create", "create"],
     arguments: Arguments::AtLeast(1),
-    flags: &[CONTAINER_FLAGS],
+    flags: &[CONTAINER_FLAGS, LIMIT_FLAGS],
     interspersed: false,
     run: |app, call| Box::pin(run(app, call)),
 };

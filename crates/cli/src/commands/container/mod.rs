@@ -24,6 +24,7 @@ pub mod start;
 pub mod stats;
 mod stats_numbers;
 pub mod stop;
+mod stopping;
 pub mod top;
 pub mod unpause;
 pub mod update;

@@ -14,7 +14,7 @@ use crate::signals::{self, Proxy, Resized, beside};
 use crate::streams::{self, Ended, Joining};
 use crate::terminal::{self, RawMode};
 use cais_options::Spec;
-use cais_options::flags::CONTAINER_FLAGS;
+use cais_options::flags::{CONTAINER_FLAGS, LIMIT_FLAGS};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -25,7 +25,7 @@ pub const COMMAND: Command = Command {
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     aliases: &["container run", "run"],
     arguments: Arguments::AtLeast(1),
-    flags: &[CONTAINER_FLAGS, FLAGS],
+    flags: &[CONTAINER_FLAGS, LIMIT_FLAGS, FLAGS],
     interspersed: false,
     run: |app, call| Box::pin(run(app, call)),
 };

@@ -7,6 +7,7 @@ use crate::command::{Arguments, Command, Invocation};
 use crate::commands::each;
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
+use cais_options::flags::LIMIT_FLAGS;
 use cais_options::{limit, port};
 
 /// The verb.
@@ -18,51 +19,13 @@ pub const COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     aliases: &["container update", "update"],
     arguments: Arguments::AtLeast(1),
-    flags: &[FLAGS],
+    flags: &[LIMIT_FLAGS, FLAGS],
     interspersed: true,
     run: |app, call| Box::pin(run(app, call)),
 };
 
 const FLAGS: &[Flag] = &[
-    flag(
-        "blkio-weight",
-        "uint16",
-        "Relative block IO weight, 10 to 1000, or 0 to disable",
-    )
-    .default("0"),
-    flag(
-        "cpu-period",
-        "int",
-        "Period of the CPU quota in microseconds",
-    ),
-    flag("cpu-quota", "int", "CPU time per period in microseconds"),
-    flag(
-        "cpu-rt-period",
-        "int",
-        "Period of real-time CPU in microseconds",
-    ),
-    flag(
-        "cpu-rt-runtime",
-        "int",
-        "Real-time CPU per period in microseconds",
-    ),
-    flag("cpu-shares", "int", "Relative CPU weight").short('c'),
-    flag("cpus", "decimal", "Number of CPUs").check(limit::check_cpus),
-    flag("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
-    flag("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
     flag("kernel-memory", "bytes", "Kernel memory limit").hidden(),
-    flag("memory", "bytes", "Memory limit").short('m'),
-    flag("memory-reservation", "bytes", "Soft memory limit"),
-    flag(
-        "memory-swap",
-        "bytes",
-        "Limit of memory and swap together, -1 for unlimited swap",
-    ),
-    flag(
-        "pids-limit",
-        "int",
-        "Limit the number of processes (-1 for unlimited)",
-    ),
     flag(
         "publish-add",
         "list",
