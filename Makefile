@@ -16,7 +16,7 @@ build: setup ## target/release/cais: one static binary
 	cargo build --release --package cais
 	@mkdir -p target/release && ln -f target/$(TARGET)/release/cais target/release/cais
 
-demo: build ## make an image, run containers, show them, clean up
+demo: build ## make images, build one, run containers, show them, clean up
 	@scripts/setup images
 	@scripts/demo target/release/cais
 

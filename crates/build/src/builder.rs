@@ -1,9 +1,15 @@
 //! The solver: stages that do not wait for each other run side by side, each as soon as those it needs are there.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use cais_sys::path_in_root;
 use cais_types::{Digest, Error, Result};
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use crate::dockerfile::Dockerfile;
@@ -12,6 +18,9 @@ use crate::plan::{Plan, PlannedStage, plan};
 use crate::ports::Ports;
 use crate::request::BuildRequest;
 use crate::stage::{Finished, StageRun};
+
+/// The most bytes of an included file.
+const MAX_INCLUDED: u64 = 16 << 20;
 
 /// A build whose file was read and understood.
 pub struct Prepared {
@@ -24,9 +33,25 @@ pub struct Prepared {
 /// # Errors
 /// Invalid: the file, a variable in a FROM, the target.
 pub fn prepare(request: BuildRequest) -> Result<Prepared> {
-    let file = Dockerfile::parse(request.dockerfile.clone())?;
+    let mut include = |path: &str| included(&request, path);
+    let file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
     let plan = plan(&request, file)?;
     Ok(Prepared { request, plan })
+}
+
+/// The text of a file that INCLUDE names, within the context.
+fn included(request: &BuildRequest, path: &str) -> Result<String, String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let root = request.context.as_fd();
+    let file = path_in_root::open(root, Path::new(path), flags, Mode::empty());
+    let file = File::from(file.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "no such file in the build context".to_owned(),
+        _ => error.to_string(),
+    })?);
+    let mut text = String::new();
+    let read = file.take(MAX_INCLUDED).read_to_string(&mut text);
+    read.map_err(|error| error.to_string())?;
+    Ok(text)
 }
 
 /// What became of stages, as those that wait for them see it.

@@ -70,12 +70,11 @@ pub fn plan(request: &BuildRequest, file: Dockerfile) -> Result<Plan> {
         });
         step += 1 + stage.instructions.len();
     }
-    let labels = usize::from(!request.labels.is_empty());
     Ok(Plan {
         global,
         stages,
         target,
-        steps: step - 1 + labels,
+        steps: step - 1 + request.labels.len(),
         file,
     })
 }

@@ -137,7 +137,7 @@ impl<'a> StageRun<'a> {
             self.instruction(instruction)?;
             self.arrived()?;
         }
-        if is_target && !self.request.labels.is_empty() {
+        if is_target {
             self.labels()?;
         }
         if is_target && self.image.is_none() {
@@ -212,23 +212,16 @@ impl<'a> StageRun<'a> {
         })
     }
 
-    /// The labels of the request, as a step of its own like docker's classic builder makes it.
+    /// The labels of the request, each a step of its own like docker's classic builder makes them.
     fn labels(&mut self) -> Result<()> {
-        let pairs: Vec<(String, String)> = self
-            .request
-            .labels
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let text: Vec<String> = pairs
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let text = format!("LABEL {}", text.join(" "));
-        self.announce(&text)?;
-        steps::metadata::set_labels(self, pairs);
-        self.commit_config(&text)?;
-        self.arrived()
+        for (name, value) in &self.request.labels {
+            let text = format!("LABEL {name}={value}");
+            self.announce(&text)?;
+            steps::metadata::set_labels(self, vec![(name.clone(), value.clone())]);
+            self.commit_config(&text)?;
+            self.arrived()?;
+        }
+        Ok(())
     }
 
     /// The shell of this stage.

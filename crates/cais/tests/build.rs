@@ -135,7 +135,7 @@ fn docker_builds_and_runs_an_image() {
     let lines: Vec<&str> = history.lines().collect();
     assert_eq!(lines[0], "/bin/sh -c #(nop)  CMD [\"cat\" \"/greeting\"]");
     assert!(
-        lines[1].starts_with("/bin/sh -c #(nop) COPY --chown=1:2 file:"),
+        lines[1].starts_with("/bin/sh -c #(nop) COPY --chown=1:2file:"),
         "{history}"
     );
     assert!(lines[1].ends_with(" in ./ "), "{history}");

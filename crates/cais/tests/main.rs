@@ -3,15 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod build;
+mod build_faces;
 mod build_security;
 mod cli_images;
 mod clients;
 mod compose;
 mod connections;
+mod corpus;
 mod crashes;
 mod cves;
 mod daemons;
 mod errors;
+mod examples;
 mod images_archives;
 mod images_commit;
 mod kills;

@@ -1,13 +1,16 @@
 //! What tests share: base images made from distribution packages, and daemons that own their data root, socket, subnet,
 //! firewall table and cgroup, so that tests run side by side and leave nothing behind.
 
+pub mod contents;
 mod daemon;
+mod differences;
 pub mod http;
 mod image;
 mod subnet;
 mod world;
 
 pub use daemon::TestDaemon;
+pub use differences::Differences;
 pub use image::{BaseImage, base_image};
 pub use subnet::Subnet;
 pub use world::{Space, World};

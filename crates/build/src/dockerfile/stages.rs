@@ -130,17 +130,13 @@ impl Dockerfile {
         }
     }
 
-    /// The stage to build: by name or number, the last one when none is named.
+    /// The stage to build by its name, the last one when none is named.
     ///
     /// # Errors
     /// There is no such stage.
     pub fn target(&self, target: &str) -> Result<usize, String> {
         if target.is_empty() {
             return Ok(self.stages.len() - 1);
-        }
-        let index = target.parse().ok();
-        if let Some(index) = index.filter(|index| *index < self.stages.len()) {
-            return Ok(index);
         }
         self.stage_named(target, self.stages.len()).ok_or_else(|| {
             let names = self

@@ -174,12 +174,30 @@ fn healthcheck(stage: &mut StageRun<'_>, check: &Healthcheck) -> String {
     });
     let shown = quoted(&check.test);
     format!(
-        "HEALTHCHECK &{{{shown} {:?} {:?} {:?} '\\x{:02x}'}}",
+        "HEALTHCHECK &{{{shown} {:?} {:?} {:?} {}}}",
         go_duration(check.interval),
         go_duration(check.timeout),
         go_duration(check.start_period),
-        check.retries,
+        go_character(check.retries),
     )
+}
+
+/// A number as Go's `%q` shows it: the letter that it is the code of.
+fn go_character(code: i64) -> String {
+    let letter = u32::try_from(code).ok().and_then(char::from_u32);
+    match letter.unwrap_or(char::REPLACEMENT_CHARACTER) {
+        '\x07' => r"'\a'".to_owned(),
+        '\x08' => r"'\b'".to_owned(),
+        '\t' => r"'\t'".to_owned(),
+        '\n' => r"'\n'".to_owned(),
+        '\x0b' => r"'\v'".to_owned(),
+        '\x0c' => r"'\f'".to_owned(),
+        '\r' => r"'\r'".to_owned(),
+        '\'' => r"'\''".to_owned(),
+        '\\' => r"'\\'".to_owned(),
+        letter if letter.is_ascii_control() => format!("'\\x{:02x}'", u32::from(letter)),
+        letter => format!("'{letter}'"),
+    }
 }
 
 /// Nanoseconds as Go prints a duration: `1m30s`.

@@ -31,17 +31,14 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
         return Err(Error::invalid("No command specified"));
     }
     let args = stage.scope.run_args();
-    let created_by = created_by(&args, &argv);
+    let shared = created_by(&args, &argv);
     let mounts = mounts(stage, run)?;
     let network = match run.network {
         NetworkMode::Default => stage.request.network.clone(),
         NetworkMode::None => "none".to_owned(),
         NetworkMode::Host => "host".to_owned(),
     };
-    let mut key = stage
-        .key(&created_by)
-        .with(format!("{argv:?}"))
-        .with(&network);
+    let mut key = stage.key(&shared).with(format!("{argv:?}")).with(&network);
     for mount in &run.mounts {
         key = key.with(mount);
     }
@@ -54,7 +51,13 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
     if stage.cached(&key)? {
         return Ok(());
     }
-    let env = [stage.scope.env(), args, stage.scope.proxies()].concat();
+    let proxies = stage.scope.proxies();
+    // Docker's history counts no proxy, but begins as if it had.
+    let created_by = match args.is_empty() && !proxies.is_empty() {
+        true => format!("|0 {shared}"),
+        false => shared,
+    };
+    let env = [stage.scope.env(), args, proxies].concat();
     let step = RunStep {
         image: Some(ground(stage)?),
         argv: argv.clone(),

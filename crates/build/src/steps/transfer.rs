@@ -55,7 +55,7 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
         nop(&stage.shell()),
         chown
             .as_ref()
-            .map_or(String::new(), |owner| format!("--chown={owner} ")),
+            .map_or(String::new(), |owner| format!("--chown={owner}")),
         ready.digest,
         ready.written,
     );
@@ -98,6 +98,11 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
     let (remote, local): (Vec<String>, Vec<String>) = sources
         .into_iter()
         .partition(|source| keyword == "ADD" && is_remote(source));
+    if transfer.checksum.is_some() && remote.is_empty() {
+        return Err(Error::invalid(
+            "checksum can't be specified for non-HTTP(S) sources",
+        ));
+    }
     let destination = stage.expand(&transfer.destination)?;
     let written_as_directory = destination.ends_with('/') || destination.ends_with("/.");
     let several = remote.len() + local.len() + transfer.documents.len() > 1;

@@ -1,5 +1,6 @@
 //! Putting files into a tree: parents are made, what is in the way of a file gives way, owner comes before mode.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
@@ -26,6 +27,9 @@ pub struct Placer {
     pub mode: Option<ModeChange>,
 }
 
+/// Device and number of files with several names, and where they were placed first.
+type Links = BTreeMap<(u64, u64), PathBuf>;
+
 /// Links to nowhere that are followed on the way to one directory.
 const LINKS_MAX: usize = 40;
 /// The most bytes of one extended attribute.
@@ -48,13 +52,14 @@ impl Placer {
         if directory {
             self.directory(destination)?;
         }
+        let mut links = Links::new();
         for item in &collected.items {
             let place = match (directory, item.target.as_os_str().is_empty()) {
                 (true, true) => destination.join(&item.name),
                 (true, false) => destination.join(&item.target),
-                (false, _) => destination.to_owned(),
+                (false, _) => self.behind_links(destination)?,
             };
-            self.item(item, &place).map_err(|error| {
+            self.item(item, &place, &mut links).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", place.display()))
             })?;
         }
@@ -138,7 +143,39 @@ impl Placer {
         Ok((parent, name.into()))
     }
 
-    fn item(&self, item: &Item, place: &Path) -> io::Result<()> {
+    /// Where a file is written that is named by a symbolic link: the link stays.
+    fn behind_links(&self, destination: &Path) -> io::Result<PathBuf> {
+        let mut place = destination.to_owned();
+        for _ in 0..LINKS_MAX {
+            let (parent, name) = self.parent_of(&place)?;
+            let Ok(link) = rustix::fs::readlinkat(&parent, &name, Vec::new()) else {
+                return Ok(place);
+            };
+            let above = place.parent().unwrap_or(Path::new("/"));
+            let target = above.join(OsStr::from_bytes(link.to_bytes()));
+            place = PathBuf::from(clean(&format!("/{}", target.to_string_lossy())));
+        }
+        Err(Errno::LOOP.into())
+    }
+
+    /// Makes what is one file in the source one file here too; answers whether it was placed before.
+    fn linked(&self, item: &Item, place: &Path, links: &mut Links) -> io::Result<bool> {
+        if item.stat.st_nlink < 2 {
+            return Ok(false);
+        }
+        let file = (item.stat.st_dev, item.stat.st_ino);
+        let Some(first) = links.get(&file) else {
+            links.insert(file, place.to_owned());
+            return Ok(false);
+        };
+        let (from, old) = self.parent_of(first)?;
+        let (parent, name) = self.parent_of(place)?;
+        remove(parent.as_fd(), &name)?;
+        rustix::fs::linkat(from, old, parent, name, AtFlags::empty())?;
+        Ok(true)
+    }
+
+    fn item(&self, item: &Item, place: &Path, links: &mut Links) -> io::Result<()> {
         let mode = item.stat.st_mode & 0o7777;
         if item.kind() == FileType::Directory {
             let directory = self.directory(place)?;
@@ -149,6 +186,9 @@ impl Placer {
                 .map_or(mode, |change| change.apply(mode, true));
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
             return Ok(rustix::fs::futimens(&directory, &times(item))?);
+        }
+        if item.kind() == FileType::RegularFile && self.linked(item, place, links)? {
+            return Ok(());
         }
         let (parent, name) = self.parent_of(place)?;
         match item.kind() {

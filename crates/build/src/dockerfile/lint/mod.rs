@@ -100,6 +100,24 @@ fn silenced(file: &Dockerfile, finding: &Finding) -> bool {
 }
 
 impl Report {
+    /// The findings as a build prints them when it is done; nothing when there are none.
+    pub fn summary(&self) -> String {
+        let count = match self.findings.len() {
+            0 => return String::new(),
+            1 => "1 warning".to_owned(),
+            count => format!("{count} warnings"),
+        };
+        let mut text = format!("\n {count} found:\n");
+        for finding in &self.findings {
+            let place = finding
+                .lines
+                .map(|lines| format!(" (line {})", lines.start));
+            let place = place.unwrap_or_default();
+            let _ = writeln!(text, " - {}: {}{place}", finding.rule.name, finding.message);
+        }
+        text
+    }
+
     /// The report as `--check` prints it.
     pub fn show(&self, source: &Source) -> String {
         let mut text = match self.findings.len() {

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use cais_build::dockerfile::Source;
 use cais_build::dockerfile::context_source::ContextSource;
 use cais_build::dockerfile::ignore::{Ignore, clean, names};
 use cais_client::body::Body;
@@ -53,6 +54,39 @@ pub fn source(path: &str, file: &str) -> Result<Context> {
         )),
         ContextSource::Directory(path) => directory(Path::new(&path), file),
     }
+}
+
+/// A Dockerfile read for its checks, and what of the context it can't see.
+pub struct Checked {
+    pub source: Source,
+    pub ignore: Ignore,
+}
+
+/// Reads the Dockerfile of a directory; none where it comes from standard input or the daemon fetches it.
+///
+/// # Errors
+/// Paths that are missing, or a bad ignore file.
+pub fn checked(path: &str, file: &str) -> Result<Option<Checked>> {
+    let ContextSource::Directory(path) = ContextSource::parse(path).map_err(CliError::new)? else {
+        return Ok(None);
+    };
+    let root = Path::new(&path).canonicalize();
+    let Some(root) = root.ok().filter(|_| file != "-") else {
+        return Ok(None);
+    };
+    let (name, extra) = dockerfile(&root, file)?;
+    let bytes = match extra {
+        Some(extra) => extra.text,
+        None => fs::read(root.join(&name))?,
+    };
+    let shown = Path::new(if file.is_empty() { "Dockerfile" } else { file }).file_name();
+    Ok(Some(Checked {
+        ignore: ignore(&root, &name)?,
+        source: Source {
+            name: shown.unwrap_or_default().to_string_lossy().into_owned(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        },
+    }))
 }
 
 /// A Dockerfile that is no part of the context and is sent beside it.

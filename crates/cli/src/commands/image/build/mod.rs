@@ -1,5 +1,6 @@
 //! `image build`: make an image from a Dockerfile, by the classic builder of any daemon.
 
+mod check;
 mod context;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ const FLAGS: &[Flag] = &[
         "string",
         "Parent cgroup of the steps' containers",
     ),
+    switch("check", "Check the Dockerfile and build nothing"),
     flag("cpu-period", "int", "CFS period of the steps' containers").default("0"),
     flag("cpu-quota", "int", "CFS quota of the steps' containers").default("0"),
     flag(
@@ -100,6 +102,10 @@ async fn run(app: &App, call: Invocation) -> Result {
             "--progress={progress} is not built yet"
         )));
     }
+    if args.switch("check") {
+        return check::only(app, args);
+    }
+    let warnings = check::before(args)?;
     let context = context::source(&args.positionals[0], &args.string("file"))?;
     let mut query = query(args)?;
     query.push(("dockerfile".to_owned(), context.dockerfile));
@@ -130,6 +136,9 @@ async fn run(app: &App, call: Invocation) -> Result {
         let mut file = NewFile::create(Path::new(path))?;
         file.write_all(id.as_bytes())?;
         file.keep()?;
+    }
+    if !args.switch("quiet") {
+        app.printer.err(&warnings);
     }
     Ok(0)
 }
