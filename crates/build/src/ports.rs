@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+pub use crate::dockerfile::Sharing;
 use cais_types::api::ImageConfig;
 use cais_types::{ContainerId, Digest, Result};
 
@@ -99,19 +100,36 @@ pub enum StepMount {
         target: String,
         read_only: bool,
     },
+    /// A path of a tree; what a command that may write changes is dropped when it ends.
+    Tree {
+        root: TreeRoot,
+        path: String,
+        target: String,
+        read_only: bool,
+    },
     /// A directory that outlives the build.
     Cache {
         id: String,
+        /// The image whose `path` a new cache begins with; without one `path` is below the cache.
+        base: Option<Digest>,
+        path: String,
         target: String,
         read_only: bool,
         mode: u32,
         owner: (u32, u32),
-        exclusive: bool,
+        sharing: Sharing,
     },
     Tmpfs {
         target: String,
         size: i64,
     },
+}
+
+/// Where a tree that a command sees comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeRoot {
+    Context(OwnedPath),
+    Image(Digest),
 }
 
 /// A path on the host that was resolved below a root.

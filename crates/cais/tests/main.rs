@@ -4,6 +4,7 @@
 
 mod build;
 mod build_faces;
+mod build_mounts;
 mod build_security;
 mod cli_images;
 mod clients;

@@ -7,6 +7,7 @@ mod mounts;
 mod store;
 mod volume;
 
+pub use copy::copy_tree;
 pub use error::VolumeError;
 pub use store::{Pruned, Store, Usage};
 pub use volume::{ListFilter, Volume, VolumeRequest};

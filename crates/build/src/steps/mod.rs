@@ -1,6 +1,7 @@
 //! What each instruction does to a stage.
 
 pub mod metadata;
+mod mounts;
 pub mod run;
 pub mod transfer;
 pub mod workdir;

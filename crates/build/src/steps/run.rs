@@ -5,10 +5,9 @@ use serde_json::json;
 
 use crate::dockerfile::command::Program;
 use crate::dockerfile::instruction::{NetworkMode, Run, Security};
-use crate::dockerfile::{Mount, MountType, Sharing};
-use crate::ports::{NewImage, RunEvents, RunStep, StepMount, Stream};
+use crate::ports::{NewImage, RunEvents, RunStep, Stream};
 use crate::stage::StageRun;
-use crate::transfer::context;
+use crate::steps::mounts;
 
 /// Runs the instruction.
 pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
@@ -19,12 +18,14 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
             "security.insecure is not allowed",
         ));
     }
+    let mut mounts = mounts::of(stage, run)?;
     let argv = match run.command.program(&stage.shell()) {
         Program::Argv(argv) => argv,
-        Program::Script(_) => {
-            return Err(Error::unsupported(
-                "RUN with a here-document that has its own interpreter (#!) is not built yet",
-            ));
+        Program::Script(text) => {
+            let name = run.command.heredocs.first().map_or("", |first| &first.name);
+            let (path, mount) = mounts::script(stage, name, &text)?;
+            mounts.push(mount);
+            vec![path]
         }
     };
     if argv.is_empty() {
@@ -32,7 +33,6 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
     }
     let args = stage.scope.run_args();
     let shared = created_by(&args, &argv);
-    let mounts = mounts(stage, run)?;
     let network = match run.network {
         NetworkMode::Default => stage.request.network.clone(),
         NetworkMode::None => "none".to_owned(),
@@ -43,9 +43,7 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
         key = key.with(mount);
     }
     for mount in &mounts {
-        if let StepMount::Context { source, .. } = mount {
-            key = key.with(context::digest_of_path(source)?);
-        }
+        key = mounts::add_to_key(key, mount)?;
     }
     let key = key.finish();
     if stage.cached(&key)? {
@@ -127,72 +125,6 @@ fn created_by(args: &[String], argv: &[String]) -> String {
     }
     words.extend(argv.iter().cloned());
     words.join(" ")
-}
-
-fn mounts(stage: &StageRun<'_>, run: &Run) -> Result<Vec<StepMount>> {
-    let expand = |word: &str| {
-        stage
-            .expand(word)
-            .map_err(|error| error.message().to_owned())
-    };
-    let mount = |text: &String| {
-        let mount = Mount::parse(text, &expand).map_err(Error::invalid)?;
-        step_mount(stage, mount)
-    };
-    run.mounts.iter().map(mount).collect()
-}
-
-fn step_mount(stage: &StageRun<'_>, mount: Mount) -> Result<StepMount> {
-    let target = mount.target.clone().unwrap_or_default();
-    let target = super::workdir::below(&stage.config.working_dir, &target);
-    let not_built = |what: &str| {
-        Err(Error::unsupported(format!(
-            "RUN --mount={what} is not built yet"
-        )))
-    };
-    if matches!(
-        mount.kind,
-        MountType::Bind | MountType::Cache | MountType::Tmpfs
-    ) && target == "/"
-    {
-        return Err(Error::invalid("invalid mount target \"/\""));
-    }
-    match mount.kind {
-        MountType::Secret => not_built("type=secret"),
-        MountType::Ssh => not_built("type=ssh"),
-        MountType::Bind if mount.from.is_some() => not_built("type=bind with from"),
-        MountType::Bind if !mount.read_only => not_built("type=bind with rw"),
-        MountType::Cache if mount.from.is_some() => not_built("type=cache with from"),
-        MountType::Cache if mount.sharing == Some(Sharing::Private) => {
-            not_built("type=cache with sharing=private")
-        }
-        MountType::Bind => Ok(StepMount::Context {
-            source: context::resolve(stage.request, mount.source.as_deref().unwrap_or("/"))?,
-            target,
-            read_only: true,
-        }),
-        MountType::Cache => Ok(StepMount::Cache {
-            id: cache_id(stage, &mount, &target),
-            target,
-            read_only: mount.read_only,
-            mode: mount.mode.unwrap_or(0o755),
-            owner: (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)),
-            exclusive: mount.sharing == Some(Sharing::Locked),
-        }),
-        MountType::Tmpfs => Ok(StepMount::Tmpfs {
-            target,
-            size: mount.size,
-        }),
-    }
-}
-
-fn cache_id(stage: &StageRun<'_>, mount: &Mount, target: &str) -> String {
-    let namespace = stage.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-    let id = mount.id.as_deref().unwrap_or(target);
-    match namespace {
-        Some(namespace) => format!("{namespace}/{id}"),
-        None => id.to_owned(),
-    }
 }
 
 struct Events<'a> {

@@ -200,14 +200,17 @@ fn source_root(stage: &StageRun<'_>, from: Option<&str>) -> Result<OwnedFd> {
         let context = stage.request.context.try_clone();
         return context.map_err(|error| Error::internal(error.to_string()));
     };
+    stage.ports.images.root(&source_image(stage, from)?)
+}
+
+/// The image that a stage has become, or that a name stands for.
+pub fn source_image(stage: &StageRun<'_>, from: &str) -> Result<Digest> {
     let file = &stage.plan.file;
     let image = match file.stage_from(from, stage.index).map_err(Error::invalid)? {
         Some(index) => stage.progress.wait(index)?.image,
         None => Some(stage.base_image(from, &stage.request.platform)?),
     };
-    let image =
-        image.ok_or_else(|| Error::invalid(format!("stage {from} has no files to copy")))?;
-    stage.ports.images.root(&image)
+    image.ok_or_else(|| Error::invalid(format!("stage {from} has no files to copy")))
 }
 
 /// What comes from another stage stays with its owner; who owns files of a context means nothing to an image.

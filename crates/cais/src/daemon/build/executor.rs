@@ -1,10 +1,7 @@
 //! Steps run as containers of the engine: with its isolation, its network and its limits.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cais_build::messages::canceled;
@@ -21,6 +18,9 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::caches::{self, Caches, Wanted};
+use super::trees::{self, Attached, Trees};
+
 /// Table of the containers that steps run in, so that a daemon that was killed leaves none.
 const CONTAINERS: &str = "build-container";
 /// Bytes before each piece of output.
@@ -32,20 +32,18 @@ const PIECE: usize = 64 * 1024;
 pub struct Steps {
     pub engine: Engine,
     pub handle: Handle,
-    pub caches: PathBuf,
+    pub caches: Caches,
+    pub trees: Trees,
     pub db: Arc<Db>,
     /// Closed when the client has gone.
     pub client: mpsc::Sender<Result<Bytes>>,
 }
 
 impl Executor for Steps {
-    fn run(&self, step: RunStep, events: &mut dyn RunEvents) -> Result<Ran> {
-        let exclusive = Self::exclusive(&step);
-        let _held: Vec<_> = exclusive
-            .iter()
-            .map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
-            .collect();
-        let request = self.container(step)?;
+    fn run(&self, mut step: RunStep, events: &mut dyn RunEvents) -> Result<Ran> {
+        let _held = caches::hold(&mut step.mounts);
+        let mut attached = Vec::new();
+        let request = self.container(step, &mut attached)?;
         let containers = self.engine.containers();
         let made = self.handle.block_on(containers.create(None, request))?;
         let id: ContainerId = made
@@ -98,6 +96,7 @@ pub async fn remove_leftovers(engine: &Engine, db: &Db, directory: &std::path::P
         let _ = remove(&engine.containers(), &id).await;
         let _ = db.delete(Durability::Process, CONTAINERS, &id);
     }
+    trees::remove_leftovers(&directory.join("mounts"));
     if let Err(error) = super::context::remove(&directory.join("contexts")) {
         tracing::warn!(%error, "contexts of builds that ended badly stay");
     }
@@ -135,12 +134,16 @@ impl Steps {
         Ok(exit.await?.status_code)
     }
 
-    fn container(&self, step: RunStep) -> Result<ContainerCreateRequest> {
+    fn container(
+        &self,
+        step: RunStep,
+        attached: &mut Vec<Attached>,
+    ) -> Result<ContainerCreateRequest> {
         let image = step.image.map_or(String::new(), |id| id.to_string());
         let mounts = step
             .mounts
             .into_iter()
-            .map(|mount| self.mount(mount))
+            .map(|mount| self.mount(mount, attached))
             .collect::<Result<Vec<_>>>()?;
         let host = step.host;
         let config = ContainerConfig {
@@ -191,20 +194,25 @@ impl Steps {
         })
     }
 
-    fn mount(&self, mount: StepMount) -> Result<Mount> {
-        let bind = |source: PathBuf, target, read_only| Mount {
-            r#type: "bind".to_owned(),
-            source: source.to_string_lossy().into_owned(),
-            target,
-            read_only,
-            ..Mount::default()
-        };
+    /// A mount as the engine takes it; what it needs on the host stays as long as `attached`.
+    fn mount(&self, mount: StepMount, attached: &mut Vec<Attached>) -> Result<Mount> {
         match mount {
             StepMount::Context {
                 source,
                 target,
                 read_only,
-            } => Ok(bind(source, target, read_only)),
+            } => Ok(bind(&source, target, read_only)),
+            StepMount::Tree {
+                root,
+                path,
+                target,
+                read_only,
+            } => {
+                let tree = self.trees.attach(&root, &path)?;
+                let mount = bind(&tree.path(), target, read_only);
+                attached.push(tree);
+                Ok(mount)
+            }
             StepMount::Tmpfs { target, size } => Ok(Mount {
                 r#type: "tmpfs".to_owned(),
                 target,
@@ -216,56 +224,40 @@ impl Steps {
             }),
             StepMount::Cache {
                 id,
+                base,
+                path,
                 target,
                 read_only,
                 mode,
                 owner,
                 ..
-            } => Ok(bind(self.cache(&id, mode, owner)?, target, read_only)),
+            } => {
+                let wanted = Wanted {
+                    id: &id,
+                    mode,
+                    owner,
+                    base: base.as_ref().map(|image| (image, path.as_str())),
+                };
+                let directory = self.caches.directory(&wanted, &self.trees)?;
+                if base.is_some() || path == "/" {
+                    return Ok(bind(&directory, target, read_only));
+                }
+                let part = self.trees.attach_directory(&directory, &path)?;
+                let mount = bind(&part.path(), target, read_only);
+                attached.push(part);
+                Ok(mount)
+            }
         }
     }
+}
 
-    /// The directory of a cache, made when it is missing. An id is never part of a path (CVE-2026-33747).
-    fn cache(&self, id: &str, mode: u32, owner: (u32, u32)) -> Result<PathBuf> {
-        let path = self.caches.join(cais_images::digest(id.as_bytes()).hex());
-        if path.is_dir() {
-            return Ok(path);
-        }
-        let mut builder = std::fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.caches)
-            .map_err(io)?;
-        builder.recursive(false).create(&path).map_err(io)?;
-        chown(&path, Some(owner.0), Some(owner.1)).map_err(io)?;
-        let mode = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&path, mode).map_err(io)?;
-        Ok(path)
-    }
-
-    /// The locks of caches that only one step at a time may use.
-    fn exclusive(step: &RunStep) -> Vec<Arc<Mutex<()>>> {
-        static LOCKS: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
-        let mut ids: Vec<&String> = step
-            .mounts
-            .iter()
-            .filter_map(|mount| match mount {
-                StepMount::Cache {
-                    id,
-                    exclusive: true,
-                    ..
-                } => Some(id),
-                _ => None,
-            })
-            .collect();
-        // Always in the same order, so that two steps never wait for each other.
-        ids.sort();
-        ids.dedup();
-        let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.into_iter()
-            .map(|id| Arc::clone(locks.entry(id.clone()).or_default()))
-            .collect()
+fn bind(source: &std::path::Path, target: String, read_only: bool) -> Mount {
+    Mount {
+        r#type: "bind".to_owned(),
+        source: source.to_string_lossy().into_owned(),
+        target,
+        read_only,
+        ..Mount::default()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The builder behind the API: its ports filled with the image store, the engine and the database.
 
+mod caches;
 mod context;
 mod executor;
 mod images;
+mod trees;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +61,13 @@ impl backend::Builds for BuildBackend {
         let executor = executor::Steps {
             engine: self.engine.clone(),
             handle: tokio::runtime::Handle::current(),
-            caches: self.directory.join("caches"),
+            caches: caches::Caches {
+                directory: self.directory.join("caches"),
+            },
+            trees: trees::Trees {
+                store: Arc::clone(&self.images),
+                directory: self.directory.join("mounts"),
+            },
             db: Arc::clone(&self.db),
             client: sender.clone(),
         };
