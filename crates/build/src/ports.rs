@@ -173,8 +173,16 @@ pub trait CacheIndex: Send + Sync {
 
 /// Files behind URLs.
 pub trait Fetcher: Send + Sync {
-    /// Writes what is behind a URL to a file; answers the name the server gave it and its time in seconds.
-    fn fetch(&self, url: &str, file: &File) -> Result<Option<i64>>;
+    /// Writes what is behind a URL to a file.
+    fn fetch(&self, url: &str, file: &File) -> Result<Fetched>;
+}
+
+/// What a server says of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    pub name: Option<String>,
+    /// When it was changed, in seconds.
+    pub time: Option<i64>,
 }
 
 /// All of them.

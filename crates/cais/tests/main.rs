@@ -6,6 +6,7 @@ mod build;
 mod build_faces;
 mod build_mounts;
 mod build_security;
+mod build_urls;
 mod cli_images;
 mod clients;
 mod compose;

@@ -27,7 +27,8 @@ pub fn of(stage: &StageRun<'_>, run: &Run) -> Result<Vec<StepMount>> {
         let mount = Mount::parse(text, &expand).map_err(Error::invalid)?;
         step_mount(stage, mount)
     };
-    run.mounts.iter().map(mount).collect()
+    let mounts = run.mounts.iter().map(mount);
+    mounts.filter_map(Result::transpose).collect()
 }
 
 /// A here-document that names its interpreter, as a file to run; its path in the container.
@@ -70,14 +71,10 @@ pub fn add_to_key(key: Key, mount: &StepMount) -> Result<Key> {
     })
 }
 
-fn step_mount(stage: &StageRun<'_>, mount: Mount) -> Result<StepMount> {
+/// A mount as it was asked for; none for a secret or an agent that the client need not send, as none can be sent yet.
+fn step_mount(stage: &StageRun<'_>, mount: Mount) -> Result<Option<StepMount>> {
     let target = mount.target.clone().unwrap_or_default();
     let target = super::workdir::below(&stage.config.working_dir, &target);
-    let not_built = |what: &str| {
-        Err(Error::unsupported(format!(
-            "RUN --mount={what} is not built yet"
-        )))
-    };
     if matches!(
         mount.kind,
         MountType::Bind | MountType::Cache | MountType::Tmpfs
@@ -85,16 +82,22 @@ fn step_mount(stage: &StageRun<'_>, mount: Mount) -> Result<StepMount> {
     {
         return Err(Error::invalid("invalid mount target \"/\""));
     }
-    match mount.kind {
-        MountType::Secret => not_built("type=secret"),
-        MountType::Ssh => not_built("type=ssh"),
-        MountType::Bind => bind(stage, mount, target),
-        MountType::Cache => cache(stage, mount, target),
-        MountType::Tmpfs => Ok(StepMount::Tmpfs {
+    let mount = match mount.kind {
+        MountType::Secret | MountType::Ssh if !mount.required => return Ok(None),
+        MountType::Secret | MountType::Ssh => {
+            return Err(Error::unsupported(format!(
+                "RUN --mount=type={},required is not built yet",
+                mount.kind.name()
+            )));
+        }
+        MountType::Bind => bind(stage, mount, target)?,
+        MountType::Cache => cache(stage, mount, target)?,
+        MountType::Tmpfs => StepMount::Tmpfs {
             target,
             size: mount.size,
-        }),
-    }
+        },
+    };
+    Ok(Some(mount))
 }
 
 fn bind(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount> {

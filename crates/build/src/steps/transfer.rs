@@ -232,14 +232,18 @@ fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) 
     }
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let after_host = path.splitn(4, '/').nth(3).unwrap_or("");
-    let name = after_host.rsplit('/').next().unwrap_or("").to_owned();
+    let mut file = scratch_file(&stage.request.context_path)?;
+    let fetched = stage.ports.fetcher.fetch(url, &file)?;
+    let last = after_host.rsplit('/').next().unwrap_or("");
+    let name = match last {
+        "" | "." | ".." => fetched.name.unwrap_or_default(),
+        name => name.to_owned(),
+    };
     if name.is_empty() && directory {
         return Err(Error::invalid(format!(
             "cannot determine filename from url: {url}"
         )));
     }
-    let mut file = scratch_file(&stage.request.context_path)?;
-    let time = stage.ports.fetcher.fetch(url, &file)?;
     let have = digest_of(&mut file)?;
     if let Some(want) = &transfer.checksum {
         let want = stage.expand(want)?;
@@ -254,7 +258,7 @@ fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) 
         name,
         content: Content::Fetched {
             file,
-            time: time.unwrap_or(0),
+            time: fetched.time.unwrap_or(0),
         },
     })
 }

@@ -169,6 +169,7 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         engine: engine.clone(),
         images: Arc::clone(&rooms.images),
         db: Arc::clone(&rooms.db),
+        web: registries::config(options),
         directory: builds,
     };
     let tidy = options.image_gc.policy()?.map(|policy| {

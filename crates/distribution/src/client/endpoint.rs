@@ -16,7 +16,7 @@ use super::tls::{self, TlsFiles};
 use super::transfers::blocking;
 
 /// Redirects followed, as Go does.
-const REDIRECTS_MAX: usize = 10;
+pub const REDIRECTS_MAX: usize = 10;
 
 /// A server of a registry.
 pub struct Endpoint {
@@ -315,7 +315,7 @@ impl Endpoint {
 }
 
 /// The target of a redirect.
-fn redirect(response: &Response) -> Option<String> {
+pub fn redirect(response: &Response) -> Option<String> {
     let is_redirect = matches!(
         response.status(),
         StatusCode::MOVED_PERMANENTLY
@@ -329,14 +329,15 @@ fn redirect(response: &Response) -> Option<String> {
 }
 
 /// How connections are made.
-struct Connections {
-    guard: Guard,
-    verify: bool,
-    identify: bool,
+pub struct Connections {
+    pub guard: Guard,
+    pub verify: bool,
+    pub identify: bool,
 }
 
 impl Connections {
-    fn client(
+    /// A client that makes them; follows no redirect.
+    pub fn client(
         &self,
         config: &ClientConfig,
         files: &TlsFiles,

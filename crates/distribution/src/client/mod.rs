@@ -11,6 +11,7 @@ mod copy;
 mod download;
 mod endpoint;
 mod error;
+mod files;
 mod hosts;
 mod partial;
 mod pipe;
@@ -36,6 +37,7 @@ use cais_types::{Reference, Result};
 
 pub use config::{ClientConfig, Credentials, Proxies};
 use error::RegistryError;
+pub use files::RemoteFile;
 pub use progress::{Event, ProgressSink, ProgressStream, Step, channel};
 use registry::Shared;
 pub use request::{

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cais_build::ports::{BaseImage, CacheIndex, Fetcher, ImageStore, NewImage};
+use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
 use cais_images::{CommitRequest, Store, Upper};
 use cais_services::registry::Registries;
 use cais_state::{Db, Durability};
@@ -165,15 +165,4 @@ pub fn forget(db: &Db) -> Result<Vec<String>> {
 
 fn failed(error: cais_state::StateError) -> Error {
     Error::internal(format!("build cache: {error}")).with_source(error)
-}
-
-/// Says that URLs are not fetched.
-pub struct NoFetcher;
-
-impl Fetcher for NoFetcher {
-    fn fetch(&self, url: &str, _: &File) -> Result<Option<i64>> {
-        Err(Error::unsupported(format!(
-            "ADD of a URL is not built yet: {url}"
-        )))
-    }
 }

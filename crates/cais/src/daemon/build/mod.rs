@@ -3,6 +3,7 @@
 mod caches;
 mod context;
 mod executor;
+mod fetch;
 mod images;
 mod trees;
 
@@ -15,6 +16,7 @@ use cais_api::backend::{self, Answers, Upload};
 use cais_build::messages::{Messages, canceled};
 use cais_build::ports::{Host, Ports};
 use cais_build::{BuildRequest, prepare};
+use cais_distribution::client::ClientConfig;
 use cais_engine::Engine;
 use cais_services::pipe::{UploadReader, stream_of};
 use cais_services::registry::Registries;
@@ -34,6 +36,8 @@ pub struct BuildBackend {
     pub images: Arc<cais_images::Store>,
     pub registries: Arc<Registries>,
     pub db: Arc<Db>,
+    /// How files behind URLs are asked for.
+    pub web: ClientConfig,
     /// Contexts while they are used, and cache mounts.
     pub directory: PathBuf,
 }
@@ -71,13 +75,18 @@ impl backend::Builds for BuildBackend {
             db: Arc::clone(&self.db),
             client: sender.clone(),
         };
+        let web = fetch::Web {
+            config: self.web.clone(),
+            handle: tokio::runtime::Handle::current(),
+            client: sender.clone(),
+        };
         let cache = images::Index(Arc::clone(&self.db));
         tokio::task::spawn_blocking(move || {
             let ports = Ports {
                 images: &images,
                 executor: &executor,
                 cache: &cache,
-                fetcher: &images::NoFetcher,
+                fetcher: &web,
             };
             prepared.run(ports, &Client(sender));
             drop(context);
