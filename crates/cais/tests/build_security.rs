@@ -184,3 +184,51 @@ fn cve_2024_24557_an_image_that_claims_to_be_a_step_is_no_hit() {
     let output = built(&daemon, &context, &[]);
     assert!(!output.contains("Using cache"), "{output}");
 }
+
+#[test]
+fn cve_2026_33747_names_of_a_build_are_no_paths() {
+    let daemon = daemon();
+    let up = "../".repeat(12);
+    let context = Context::new(&[("Dockerfile", "FROM busybox AS one\nRUN echo x >/x\n")]);
+    let precious = daemon.scratch().join("precious");
+    std::fs::write(&precious, "kept").unwrap();
+    let outside = format!("{up}{}", precious.display());
+    for flags in [
+        ["--file", outside.as_str()],
+        ["--target", outside.as_str()],
+        ["--tag", outside.as_str()],
+    ] {
+        fails(&daemon, &context, &flags);
+    }
+    for line in [
+        format!("COPY --from={outside} / /"),
+        format!("RUN --mount=type=bind,from={outside},target=/m true"),
+    ] {
+        context.write("Dockerfile", &format!("FROM busybox\n{line}\n"));
+        fails(&daemon, &context, &[]);
+    }
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept");
+}
+
+#[test]
+fn cve_2025_15558_no_program_is_taken_from_the_working_directory() {
+    let daemon = daemon();
+    let context = Context::new(&[("Dockerfile", "FROM busybox\nRUN echo x >/x\n")]);
+    let trap = "#!/bin/sh\ntouch caught\n";
+    for name in [
+        "docker-build",
+        "docker-buildx",
+        "git",
+        "runc",
+        "cais",
+        "tar",
+    ] {
+        let path = context.write(name, trap);
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    let mut command = daemon.client(crate::CAIS, &["build", "."]);
+    let output = command.current_dir(context.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!context.path().join("caught").exists());
+}

@@ -64,7 +64,7 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         cpuset_mems: text("cpusetmems"),
         cgroup_parent: text("cgroupparent"),
         shm_size: number("shmsize")?,
-        security_opt: json_of::<Option<Vec<String>>>(query, "securityopt")?.unwrap_or_default(),
+        security_opt: query.all("securityopt"),
         ulimits: json_of::<Option<Vec<Ulimit>>>(query, "ulimits")?.unwrap_or_default(),
         auths: BTreeMap::new(),
     })

@@ -211,9 +211,8 @@ fn query(args: &Parsed) -> Result<Vec<(String, String)>> {
     }
     add("buildargs", Value::Object(build_args(args)).to_string());
     add("labels", Value::Object(labels(args)).to_string());
-    let security = args.list("security-opt");
-    if !security.is_empty() {
-        add("securityopt", json!(security).to_string());
+    for option in args.list("security-opt") {
+        add("securityopt", option);
     }
     let limits = args.list("ulimit");
     if !limits.is_empty() {
