@@ -128,3 +128,45 @@ fn add_says_which_url_it_could_not_fetch() {
         assert!(error.contains(&want), "{add}: {error}");
     }
 }
+
+#[test]
+fn a_context_may_stand_behind_a_url() {
+    let daemon = daemon();
+    let url = server(vec![
+        (
+            "/plain",
+            ok("Content-Type: text/plain\r\n", "FROM busybox\nENV A=b\n"),
+        ),
+        ("/git", redirect("file:///etc/passwd")),
+    ]);
+    let socket = daemon.socket();
+    let build = |remote: &str, tag: &str| {
+        let output = std::process::Command::new("curl")
+            .args([
+                "-s",
+                "--unix-socket",
+                &socket.to_string_lossy(),
+                "-X",
+                "POST",
+            ])
+            .arg(format!("http://d/build?remote={remote}&t={tag}"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let answer = build(&format!("{url}/plain"), "remote");
+    assert!(
+        answer.contains("Successfully tagged remote:latest"),
+        "{answer}"
+    );
+    assert_eq!(shown(&daemon, "remote", "echo $A"), "b\n");
+    for (remote, want) in [
+        (format!("{url}/none"), "with status 404"),
+        (format!("{url}/git"), "address is not allowed"),
+        ("file:///etc/passwd".to_owned(), "not built yet"),
+        (format!("{url}/x.git"), "not built yet"),
+    ] {
+        let answer = build(&remote, "no");
+        assert!(answer.contains(want), "{remote}: {answer}");
+    }
+}

@@ -1,13 +1,16 @@
-//! Files behind URLs, for ADD.
+//! Files behind URLs, for ADD and as contexts.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
 
+use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::messages::canceled;
 use cais_build::ports::{Fetched, Fetcher};
 use cais_distribution::client::{ClientConfig, RemoteFile};
 use cais_types::{Error, Result};
 use jiff::fmt::rfc2822;
+use rustix::fs::{Mode, OFlags};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -28,6 +31,29 @@ impl<T: Send> Fetcher for Web<T> {
             }
         })
     }
+}
+
+/// What is behind the URL of a context, in a file without a name.
+pub fn context(
+    config: &ClientConfig,
+    handle: &Handle,
+    url: &str,
+    directory: &Path,
+) -> Result<File> {
+    let git = GitRef::parse(url).map_err(Error::invalid)?.is_some();
+    if git || !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(Error::unsupported(
+            "a context that is no http(s) URL is not built yet",
+        ));
+    }
+    let failed = |error: std::io::Error| Error::internal(format!("{url}: {error}"));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600));
+    let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
+    handle.block_on(fetch(config, url, &file))?;
+    file.rewind().map_err(failed)?;
+    Ok(file)
 }
 
 async fn fetch(config: &ClientConfig, url: &str, mut file: &File) -> Result<Fetched> {

@@ -7,6 +7,7 @@ mod fetch;
 mod images;
 mod trees;
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,8 +50,13 @@ impl backend::Builds for BuildBackend {
         let auths = query.auths.clone();
         let directory = self.directory.clone();
         let reader = UploadReader::new(upload);
+        let (web, handle) = (self.web.clone(), tokio::runtime::Handle::current());
         let read = move || {
-            let context = context::Context::receive(&directory, reader, &query)?;
+            let body: Box<dyn Read + Send> = match query.remote.as_str() {
+                "" => Box::new(reader),
+                url => Box::new(fetch::context(&web, &handle, url, &directory)?),
+            };
+            let context = context::Context::receive(&directory, body, &query)?;
             let prepared = prepare(request(&query, &context)?)?;
             Ok((context, prepared))
         };
@@ -122,7 +128,6 @@ fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
             !query.outputs.is_empty(),
             "build output other than an image",
         ),
-        (!query.remote.is_empty(), "a context behind a URL"),
         (!host, "building for another platform than the host's"),
     ] {
         if asked {
