@@ -5,6 +5,7 @@
 mod build;
 mod build_clients;
 mod build_faces;
+mod build_faults;
 mod build_mounts;
 mod build_security;
 mod build_urls;

@@ -50,6 +50,8 @@ pub struct CommitRequest {
     /// The container that was committed.
     pub container: Option<ContainerId>,
     pub references: Vec<Reference>,
+    /// Keeps the image from the moment it is there, see [`Store::holder`].
+    pub holder: Option<u64>,
 }
 
 impl Store {
@@ -125,6 +127,7 @@ impl Store {
                 .collect::<HashMap<_, _>>(),
             parent: request.parent,
             references: request.references,
+            holder: request.holder,
             ..NewImage::default()
         })?;
         Ok(committed.image.id)

@@ -117,7 +117,8 @@ impl Store {
         let _changing = self.changing();
         let references = self.read().references_of(&image.id);
         let known = self.read().images.contains_key(&image.id);
-        if !known || !wanted(&references) || self.has_children(&image.id) {
+        let needed = self.has_children(&image.id) || self.is_held(&image.id);
+        if !known || !wanted(&references) || needed {
             return Ok(());
         }
         self.untag(image, &references, &mut pruned.removed)?;
@@ -253,6 +254,10 @@ impl Store {
         };
         if self.has_children(&image.id) {
             let why = "image has dependent child images";
+            return conflict("cannot be forced", why.to_owned());
+        }
+        if self.is_held(&image.id) {
+            let why = "image is being used by a running build";
             return conflict("cannot be forced", why.to_owned());
         }
         if let Some(user) = user(true) {

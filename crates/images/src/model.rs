@@ -1,6 +1,6 @@
 //! What the store keeps in memory so that lists and lookups need no IO, and the records behind it in the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cais_types::oci::Platform;
@@ -154,6 +154,8 @@ pub struct Model {
     pub containers: HashMap<ContainerId, Option<Digest>>,
     /// Chain ids whose layers are being read, by a number of the reader.
     pub pins: HashMap<u64, Digest>,
+    /// Images that must stay, by the number of who needs them.
+    pub held: HashMap<u64, HashSet<Digest>>,
     /// When images were last used, seconds since 1970.
     pub used: HashMap<Digest, i64>,
 }

@@ -48,6 +48,8 @@ pub(crate) struct NewImage {
     pub layers: HashMap<Digest, Arc<UnpackedLayer>>,
     pub parent: Option<Digest>,
     pub references: Vec<Reference>,
+    /// Number of the holder that keeps it.
+    pub holder: Option<u64>,
     /// The manifest it came with, and its media type.
     pub manifest: Option<(Vec<u8>, String)>,
     /// Compressed forms of its layers that were seen, and the repository that has them.
@@ -197,6 +199,9 @@ impl Store {
             .extend(layers.map(|placed| (placed.chain, placed.record)));
         let image = Arc::new(describe(&model, id, &config, record)?);
         model.images.insert(id, image.clone());
+        if let Some(held) = new.holder.and_then(|number| model.held.get_mut(&number)) {
+            held.insert(id);
+        }
         let mut renamed = Vec::new();
         for reference in new.references {
             let before = model.references.insert(reference.clone(), id);

@@ -45,12 +45,13 @@ impl Services {
     /// The same as the API's traits.
     pub fn backends(self, builds: super::build::BuildBackend) -> Backends {
         Backends {
-            builds: Arc::new(builds),
             containers: Arc::new(ContainerBackend {
                 containers: self.engine.containers(),
+                builds: builds.running.clone(),
                 engine: self.engine.clone(),
                 images: Arc::clone(&self.images),
             }),
+            builds: Arc::new(builds),
             execs: Arc::new(ExecBackend(self.engine.execs())),
             images: Arc::new(ImageBackend(self.images)),
             registries: Arc::new(RegistryBackend(self.registries)),
@@ -66,6 +67,7 @@ impl Services {
 
 struct ContainerBackend {
     containers: Containers,
+    builds: super::build::Running,
     engine: Engine,
     images: Arc<Images>,
 }
@@ -133,7 +135,8 @@ impl backend::Containers for ContainerBackend {
     async fn remove(&self, name: &str, query: RemoveQuery) -> Result<()> {
         self.containers.remove(name, query).await
     }
-    async fn prune(&self, filters: Filters) -> Result<ContainerPruneResponse> {
+    async fn prune(&self, mut filters: Filters) -> Result<ContainerPruneResponse> {
+        let _builds = self.builds.spare(&mut filters).await;
         self.containers.prune(filters).await
     }
     async fn wait(

@@ -316,6 +316,7 @@ impl ImageCatalog for Images {
                 created_by: order.created_by,
                 container: Some(container),
                 references: reference.into_iter().collect(),
+                holder: None,
             };
             Ok(store.commit_layer(layer, request)?)
         }))

@@ -171,6 +171,7 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         db: Arc::clone(&rooms.db),
         web: registries::config(options),
         directory: builds,
+        running: build::Running::default(),
     };
     let tidy = options.image_gc.policy()?.map(|policy| {
         let (images, interval) = (Arc::clone(&services.images), options.image_gc.interval);

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::caches::{self, Caches, Wanted};
+use super::running::{Build, LABEL};
 use super::trees::{self, Attached, Trees};
 
 /// Table of the containers that steps run in, so that a daemon that was killed leaves none.
@@ -30,6 +31,7 @@ const PIECE: usize = 64 * 1024;
 
 /// Runs steps for one client.
 pub struct Steps {
+    pub build: Build,
     pub engine: Engine,
     pub handle: Handle,
     pub caches: Caches,
@@ -154,6 +156,7 @@ impl Steps {
             env: step.env,
             user: step.user,
             working_dir: step.working_dir,
+            labels: [(LABEL.to_owned(), self.build.id().to_owned())].into(),
             healthcheck: Some(HealthConfig {
                 test: vec!["NONE".to_owned()],
                 ..HealthConfig::default()

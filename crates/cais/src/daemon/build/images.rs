@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
-use cais_images::{CommitRequest, Store, Upper};
+use cais_images::{CommitRequest, Holder, Store, Upper};
 use cais_services::registry::Registries;
 use cais_state::{Db, Durability};
 use cais_types::api::AuthConfig;
@@ -24,6 +24,8 @@ const STEPS: &str = "build-step";
 /// Adapts the image store, and the registries that base images come from.
 pub struct BuildImages {
     pub store: Arc<Store>,
+    /// Keeps what this build stands on and makes until it ends.
+    pub holder: Holder<Arc<Store>>,
     pub registries: Arc<Registries>,
     pub handle: Handle,
     /// Credentials of the client by registry.
@@ -35,10 +37,13 @@ const HUB: &str = "https://index.docker.io/v1/";
 
 impl ImageStore for BuildImages {
     fn find(&self, name: &str) -> Option<Digest> {
-        self.store.resolve(name).ok().map(|image| image.id)
+        let id = self.store.resolve(name).ok()?.id;
+        self.holder.hold(&id).ok()?;
+        Some(id)
     }
 
     fn image(&self, id: &Digest) -> Result<BaseImage> {
+        self.holder.hold(id)?;
         let image = self.store.resolve(&id.to_string())?;
         let config = self.store.config(&image.id)?;
         Ok(BaseImage {
@@ -116,6 +121,7 @@ impl ImageStore for BuildImages {
                 config,
                 author: image.author,
                 created_by: image.created_by,
+                holder: Some(self.holder.number()),
                 ..CommitRequest::default()
             },
         )?)

@@ -5,6 +5,7 @@ mod context;
 mod executor;
 mod fetch;
 mod images;
+mod running;
 mod trees;
 
 use std::io::Read;
@@ -27,6 +28,7 @@ use cais_types::{Error, Reference, Result};
 use tokio::sync::mpsc;
 
 pub use executor::remove_leftovers;
+pub use running::Running;
 
 /// Messages that may wait for a slow client.
 const DEPTH: usize = 64;
@@ -37,6 +39,7 @@ pub struct BuildBackend {
     pub images: Arc<cais_images::Store>,
     pub registries: Arc<Registries>,
     pub db: Arc<Db>,
+    pub running: Running,
     /// How files behind URLs are asked for.
     pub web: ClientConfig,
     /// Contexts while they are used, and cache mounts.
@@ -64,11 +67,15 @@ impl backend::Builds for BuildBackend {
         let (sender, receiver) = mpsc::channel(DEPTH);
         let images = images::BuildImages {
             store: Arc::clone(&self.images),
+            holder: cais_images::Store::holder(Arc::clone(&self.images)),
             registries: Arc::clone(&self.registries),
             handle: tokio::runtime::Handle::current(),
             auths,
         };
+        let running = self.running.clone();
+        let build = blocking(move || running.begin()).await?;
         let executor = executor::Steps {
+            build,
             engine: self.engine.clone(),
             handle: tokio::runtime::Handle::current(),
             caches: caches::Caches {
@@ -95,7 +102,7 @@ impl backend::Builds for BuildBackend {
                 fetcher: &web,
             };
             prepared.run(ports, &Client(sender));
-            drop(context);
+            drop((context, images, executor));
         });
         Ok(stream_of(receiver))
     }
