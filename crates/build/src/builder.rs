@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use cais_sys::path_in_root;
-use cais_types::{Digest, Error, Result};
+use cais_types::{Digest, Error, ErrorClass, Result};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
@@ -152,8 +152,11 @@ impl Prepared {
                     if let Err(error) = result {
                         sequence.cancel();
                         let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        // What failed first is what the others were canceled for.
-                        failure.get_or_insert(error);
+                        // What failed first is what the others are canceled for; they may be faster to say so.
+                        let told = failure.as_ref().map(Error::class);
+                        if told.is_none_or(|class| class == ErrorClass::Canceled) {
+                            *failure = Some(error);
+                        }
                     }
                 });
             }

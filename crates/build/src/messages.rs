@@ -1,8 +1,9 @@
 //! What a build tells its client: the JSON lines of `POST /build` (`stream`, `aux`, `error`), stages in order though they run
 //! side by side.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use cais_types::{Error, ErrorClass, Result};
 use serde_json::json;
@@ -15,7 +16,7 @@ pub trait Messages: Send + Sync {
 /// The messages of one stage, until its turn has come.
 pub struct StageLog {
     sender: Sender<Vec<u8>>,
-    gone: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    gone: Arc<AtomicBool>,
 }
 
 impl StageLog {
@@ -24,9 +25,14 @@ impl StageLog {
         self.message(json!({ "stream": text }).to_string().into_bytes())
     }
 
+    /// Is set when the build is given up.
+    pub fn canceled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.gone)
+    }
+
     /// A message as it is.
     pub fn message(&self, message: Vec<u8>) -> Result<()> {
-        let gone = self.gone.load(std::sync::atomic::Ordering::Relaxed);
+        let gone = self.gone.load(Ordering::Relaxed);
         if gone || self.sender.send(message).is_err() {
             return Err(canceled());
         }
@@ -42,7 +48,7 @@ pub fn canceled() -> Error {
 /// Puts the messages of stages in order.
 pub struct Sequence<'a> {
     out: &'a dyn Messages,
-    gone: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    gone: Arc<AtomicBool>,
     stages: Mutex<Vec<Receiver<Vec<u8>>>>,
 }
 
@@ -51,7 +57,7 @@ impl<'a> Sequence<'a> {
     pub fn new(out: &'a dyn Messages) -> Self {
         Self {
             out,
-            gone: std::sync::Arc::default(),
+            gone: Arc::default(),
             stages: Mutex::default(),
         }
     }
@@ -66,7 +72,7 @@ impl<'a> Sequence<'a> {
         stages.push(receiver);
         StageLog {
             sender,
-            gone: std::sync::Arc::clone(&self.gone),
+            gone: Arc::clone(&self.gone),
         }
     }
 
@@ -92,6 +98,6 @@ impl<'a> Sequence<'a> {
 
     /// Lets every stage fail with its next message.
     pub fn cancel(&self) {
-        self.gone.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.gone.store(true, Ordering::Relaxed);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use crate::dockerfile::Sharing;
 use cais_types::api::ImageConfig;
@@ -71,6 +73,8 @@ pub struct RunStep {
     pub network: String,
     pub host: Host,
     pub mounts: Vec<StepMount>,
+    /// Set when the build is given up.
+    pub canceled: Arc<AtomicBool>,
 }
 
 /// What the build asked for all its containers.
@@ -146,7 +150,7 @@ pub struct Ran {
 /// Runs commands in containers.
 pub trait Executor: Send + Sync {
     /// Runs a command to its end. `started` gets the container's id, `output` what it prints. Fails with `Canceled` when the
-    /// client has gone.
+    /// client has gone or the build is given up.
     fn run(&self, step: RunStep, events: &mut dyn RunEvents) -> Result<Ran>;
     /// Removes a container that ran a command.
     fn discard(&self, container: &ContainerId) -> Result<()>;

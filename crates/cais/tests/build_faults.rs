@@ -1,10 +1,16 @@
 //! Builds while others prune, and builds whose client, daemon, disk or step goes away.
 
+use std::fs;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::build::{Context, build};
-use crate::daemon;
+use cais_testkit::{TestDaemon, wait_until};
+
+use crate::build::{Context, build, built, fails};
+use crate::errors::Unmount;
+use crate::kills::{assert_nothing_left, leftovers};
+use crate::{CAIS, daemon};
 
 /// Builds that run at the same time.
 const BUILDERS: usize = 3;
@@ -88,5 +94,192 @@ fn builds_and_prunes_at_the_same_time_lose_nothing() {
     daemon.cais(&["rm", "-f", "base"]).unwrap();
     let whole = daemon.cais(&["system", "check"]).unwrap();
     assert!(whole.contains("all whole"), "{whole}");
-    crate::kills::assert_nothing_left(&daemon);
+    assert_nothing_left(&daemon);
+}
+
+/// Where the daemon dies, and how many of the three steps below the next build finds done.
+const POINTS: [(&str, usize); 16] = [
+    ("unpack-entry:1", 0),
+    ("build-attached:1", 0),
+    ("build-container:1", 0),
+    ("build-ran:1", 0),
+    ("upper-entry:1", 0),
+    ("commit-unsynced:1", 0),
+    ("commit-placed:1", 0),
+    ("commit-before-record:1", 0),
+    ("commit-recorded:1", 0),
+    ("build-remembered:1", 1),
+    ("build-tree:1", 1),
+    ("commit-recorded:2", 1),
+    ("build-remembered:2", 2),
+    ("build-container:2", 2),
+    ("build-ran:2", 2),
+    ("build-remembered:3", 3),
+];
+
+/// The mounts, contexts and containers of builds that are there.
+fn traces(daemon: &TestDaemon) -> Vec<String> {
+    let mut found = Vec::new();
+    for place in ["contexts", "mounts"] {
+        let entries = fs::read_dir(daemon.data_root().join("build").join(place));
+        let entries = entries.into_iter().flatten().flatten();
+        found.extend(entries.map(|entry| entry.path().display().to_string()));
+    }
+    let containers = daemon.docker(&["ps", "-aq"]).unwrap();
+    found.extend(containers.lines().map(str::to_owned));
+    found
+}
+
+fn cached(output: &str) -> usize {
+    output.matches("Using cache").count()
+}
+
+#[test]
+fn killed_at_any_phase_of_a_build_nothing_is_left_and_the_next_goes_on() {
+    let mut daemon = daemon();
+    for (number, (point, done)) in POINTS.into_iter().enumerate() {
+        let text = format!(
+            "FROM busybox\n\
+             RUN --mount=type=bind,target=/context,rw echo {number} >/a\n\
+             COPY file /b\n\
+             RUN --mount=from=busybox,target=/m test -e /m/bin && cat /a /b >/c\n"
+        );
+        let context = Context::new(&[("Dockerfile", &text), ("file", "content\n")]);
+        daemon
+            .restart_with(&[&format!("--failpoint={point}")])
+            .unwrap();
+        let output = build(&daemon, &context, &["-t", "made"]);
+        assert!(!output.status.success(), "the build outlived {point}");
+        wait_until("the daemon is dead", || daemon.has_ended());
+        daemon.restart_with(&[]).unwrap();
+        assert_eq!(traces(&daemon), Vec::<String>::new(), "{point}");
+        assert_nothing_left(&daemon);
+        let output = built(&daemon, &context, &["-t", "made"]);
+        assert_eq!(cached(&output), done, "{point}: {output}");
+        let seen = daemon.docker(&["run", "--rm", "made", "cat", "/c"]);
+        assert_eq!(seen.unwrap(), format!("{number}\ncontent\n"), "{point}");
+        let whole = daemon.cais(&["system", "check"]).unwrap();
+        assert!(whole.contains("all whole"), "{point}: {whole}");
+        wait_until("nothing is left", || traces(&daemon).is_empty());
+    }
+    assert_nothing_left(&daemon);
+}
+
+/// Starts a build with docker that is not waited for.
+fn start(daemon: &TestDaemon, context: &Context) -> Child {
+    let path = context.path().to_string_lossy();
+    let mut command = daemon.client("docker", &["build", &path]);
+    command
+        .env("DOCKER_BUILDKIT", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn commands(daemon: &TestDaemon) -> String {
+    daemon
+        .docker(&["ps", "--no-trunc", "--format", "{{.Command}}"])
+        .unwrap()
+}
+
+#[test]
+fn a_client_that_goes_ends_a_step_that_waits_for_a_cache() {
+    let daemon = daemon();
+    let text = |word: &str| {
+        let mount = "--mount=type=cache,target=/c,sharing=locked";
+        format!("FROM busybox\nRUN {mount} echo {word} && sleep 1000\n")
+    };
+    let first = Context::new(&[("Dockerfile", &text("first"))]);
+    let second = Context::new(&[("Dockerfile", &text("second"))]);
+    let mut holder = start(&daemon, &first);
+    wait_until("the first has the cache", || {
+        commands(&daemon).contains("first")
+    });
+    let contexts = || {
+        let path = daemon.data_root().join("build/contexts");
+        fs::read_dir(path).unwrap().count()
+    };
+    let mut waiter = start(&daemon, &second);
+    wait_until("the second was received", || contexts() == 2);
+    waiter.kill().unwrap();
+    waiter.wait().unwrap();
+    wait_until("the second is gone", || contexts() == 1);
+    assert!(commands(&daemon).contains("first"));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    wait_until("the first is gone", || traces(&daemon).is_empty());
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_stage_that_fails_ends_the_others_at_once() {
+    let daemon = daemon();
+    let context = Context::new(&[(
+        "Dockerfile",
+        "FROM busybox AS long\n\
+         RUN sleep 1000\n\
+         FROM busybox AS bad\n\
+         RUN exit 3\n\
+         FROM busybox\n\
+         COPY --from=long / /a\n\
+         COPY --from=bad / /b\n",
+    )]);
+    let (code, error) = fails(&daemon, &context, &["--force-rm"]);
+    assert_eq!(code, 3, "{error}");
+    assert!(error.contains("returned a non-zero code: 3"), "{error}");
+    wait_until("nothing is left", || traces(&daemon).is_empty());
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_step_without_memory_fails_and_the_next_build_goes_on() {
+    let daemon = daemon();
+    let text = |last: &str| format!("FROM busybox\nRUN echo x >/x\nRUN {last}\n");
+    let context = Context::new(&[("Dockerfile", &text("tail /dev/zero"))]);
+    let flags = ["--memory=16m", "--memory-swap=16m", "--force-rm"];
+    let (code, error) = fails(&daemon, &context, &flags);
+    assert_eq!(code, 137, "{error}");
+    assert!(error.contains("returned a non-zero code: 137"), "{error}");
+    wait_until("nothing is left", || traces(&daemon).is_empty());
+    context.write("Dockerfile", &text("cat /x"));
+    assert_eq!(cached(&built(&daemon, &context, &flags)), 1);
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_build_that_fills_the_disk_fails_and_the_next_goes_on() {
+    let home = tempfile::TempDir::new().unwrap();
+    let target = home.path().to_string_lossy().into_owned();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=16m", "small", &target])
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let _unmount = Unmount(target.clone());
+    let root = format!("--data-root={target}/data");
+    let small = TestDaemon::start_with(CAIS, &[&root]).unwrap();
+    let archive = cais_testkit::base_image(cais_testkit::BaseImage::Busybox).unwrap();
+    small
+        .cais(&["load", "-q", "-i", &archive.to_string_lossy()])
+        .unwrap();
+    let text = |last: &str| format!("FROM busybox\nRUN echo x >/x\n{last}\n");
+    let context = Context::new(&[("file", &"x".repeat(3 << 20))]);
+    let copies = "COPY file /1\nCOPY file /2\nCOPY file /3\nCOPY file /4";
+    for (last, why) in [
+        ("RUN cat /dev/zero >/big", "returned a non-zero code: 1"),
+        (copies, "no space left on device"),
+    ] {
+        context.write("Dockerfile", &text(last));
+        let (_, error) = fails(&small, &context, &["--force-rm"]);
+        assert!(error.to_lowercase().contains(why), "{last}: {error}");
+        wait_until("nothing is left", || traces(&small).is_empty());
+        assert_eq!(leftovers(&small), Vec::<String>::new());
+        small.docker(&["image", "prune", "-f"]).unwrap();
+        context.write("Dockerfile", &text("RUN cat /x"));
+        built(&small, &context, &["-t", "kept"]);
+        assert_eq!(cached(&built(&small, &context, &["-t", "kept"])), 2);
+    }
+    let whole = small.cais(&["system", "check"]).unwrap();
+    assert!(whole.contains("all whole"), "{whole}");
 }

@@ -434,7 +434,7 @@ fn a_full_disk_loses_nothing() {
     assert_eq!(small.cais(&["images", "-q"]).unwrap(), "");
 }
 
-struct Unmount(String);
+pub struct Unmount(pub String);
 
 impl Drop for Unmount {
     fn drop(&mut self) {

@@ -162,7 +162,8 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let builds = options.data_root.join("build");
-    build::remove_leftovers(&engine, &rooms.db, &builds).await;
+    let running = build::Running::new(Arc::clone(&rooms.db));
+    build::remove_leftovers(&engine, &running, &builds).await;
     let services = services(options, &engine, &rooms)?;
     let builder = build::BuildBackend {
         registries: Arc::clone(&services.registries),
@@ -171,7 +172,7 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         db: Arc::clone(&rooms.db),
         web: registries::config(options),
         directory: builds,
-        running: build::Running::default(),
+        running,
     };
     let tidy = options.image_gc.policy()?.map(|policy| {
         let (images, interval) = (Arc::clone(&services.images), options.image_gc.interval);

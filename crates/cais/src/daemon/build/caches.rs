@@ -6,7 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
+use cais_build::messages::canceled;
 use cais_build::ports::{Sharing, StepMount};
 use cais_types::{Error, Result};
 
@@ -15,6 +17,9 @@ use super::trees::Trees;
 /// Caches that one step has for itself.
 static TAKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static GIVEN_BACK: Condvar = Condvar::new();
+
+/// How often a step that waits looks whether its build was given up.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The directories of caches.
 pub struct Caches {
@@ -36,13 +41,19 @@ impl Drop for Held {
 }
 
 /// Waits for the caches that these mounts want locked, and finds one that is free for each private one.
-pub fn hold(mounts: &mut [StepMount]) -> Held {
+///
+/// # Errors
+/// Canceled: the build was given up meanwhile.
+pub fn hold(mounts: &mut [StepMount], given_up: &dyn Fn() -> bool) -> Result<Held> {
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     // All at once, so that two steps never wait for each other.
     let locked: BTreeSet<String> = of(mounts, Sharing::Locked).map(|id| id.clone()).collect();
     while locked.iter().any(|id| taken.contains(id)) {
-        taken = GIVEN_BACK
-            .wait(taken)
+        if given_up() {
+            return Err(canceled());
+        }
+        (taken, _) = GIVEN_BACK
+            .wait_timeout(taken, LOOK)
             .unwrap_or_else(PoisonError::into_inner);
     }
     taken.extend(locked.iter().cloned());
@@ -56,7 +67,7 @@ pub fn hold(mounts: &mut [StepMount]) -> Held {
         }
         held.0.push(id.clone());
     }
-    held
+    Ok(held)
 }
 
 fn of(mounts: &mut [StepMount], wanted: Sharing) -> impl Iterator<Item = &mut String> {

@@ -2,13 +2,15 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cais_build::messages::canceled;
 use cais_build::ports::{Executor, Ran, RunEvents, RunStep, StepMount, Stream};
 use cais_engine::{Containers, Engine};
-use cais_state::{Db, Durability};
-use cais_types::api::query::{AttachQuery, RemoveQuery, WaitCondition};
+use cais_sys::failpoint;
+use cais_types::api::query::{AttachQuery, WaitCondition};
 use cais_types::api::{
     ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, LogConfig, Mount,
     TmpfsOptions, Ulimit,
@@ -19,15 +21,16 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::caches::{self, Caches, Wanted};
-use super::running::{Build, LABEL};
+use super::running::{Build, LABEL, Running, remove};
 use super::trees::{self, Attached, Trees};
 
-/// Table of the containers that steps run in, so that a daemon that was killed leaves none.
-const CONTAINERS: &str = "build-container";
 /// Bytes before each piece of output.
 const HEADER: usize = 8;
 /// The most bytes of output in one message.
 const PIECE: usize = 64 * 1024;
+
+/// How often a step looks whether its build was given up.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs steps for one client.
 pub struct Steps {
@@ -36,31 +39,41 @@ pub struct Steps {
     pub handle: Handle,
     pub caches: Caches,
     pub trees: Trees,
-    pub db: Arc<Db>,
     /// Closed when the client has gone.
     pub client: mpsc::Sender<Result<Bytes>>,
 }
 
+/// A container that a step runs in.
+struct Watch<'a> {
+    containers: &'a Containers,
+    id: &'a str,
+    canceled: &'a AtomicBool,
+}
+
 impl Executor for Steps {
     fn run(&self, mut step: RunStep, events: &mut dyn RunEvents) -> Result<Ran> {
-        let _held = caches::hold(&mut step.mounts);
+        let canceled = Arc::clone(&step.canceled);
+        let given_up = || canceled.load(Ordering::Relaxed) || self.client.is_closed();
+        let _held = caches::hold(&mut step.mounts, &given_up)?;
         let mut attached = Vec::new();
         let request = self.container(step, &mut attached)?;
+        failpoint::reach("build-attached");
         let containers = self.engine.containers();
         let made = self.handle.block_on(containers.create(None, request))?;
         let id: ContainerId = made
             .id
             .parse()
             .map_err(|_| Error::internal("the engine made a container without an id"))?;
-        let run = self
-            .db
-            .put(Durability::Process, CONTAINERS, &made.id, &())
-            .map_err(|error| Error::internal(error.to_string()))
-            .and_then(|()| events.started(&id))
-            .and_then(|()| {
-                self.handle
-                    .block_on(self.watch(&containers, &made.id, events))
-            });
+        failpoint::reach("build-container");
+        let watch = Watch {
+            containers: &containers,
+            id: &made.id,
+            canceled: &canceled,
+        };
+        let run = events
+            .started(&id)
+            .and_then(|()| self.handle.block_on(self.watch(watch, events)));
+        failpoint::reach("build-ran");
         match run {
             Ok(code) => Ok(Ran {
                 code,
@@ -75,28 +88,14 @@ impl Executor for Steps {
 
     fn discard(&self, container: &ContainerId) -> Result<()> {
         let id = container.to_string();
-        let removed = self.handle.block_on(remove(&self.engine.containers(), &id));
-        let forgotten = self.db.delete(Durability::Process, CONTAINERS, &id);
-        removed.and(forgotten.map_err(|error| Error::internal(error.to_string())))
+        self.handle.block_on(remove(&self.engine.containers(), &id))
     }
 }
 
-async fn remove(containers: &Containers, id: &str) -> Result<()> {
-    let query = RemoveQuery {
-        force: true,
-        volumes: true,
-        link: false,
-    };
-    containers.remove(id, query).await
-}
-
-/// Removes the containers of builds that a killed daemon left, and their contexts.
-pub async fn remove_leftovers(engine: &Engine, db: &Db, directory: &std::path::Path) {
-    let leftovers = db.all::<()>(CONTAINERS).unwrap_or_default();
-    for (id, ()) in leftovers {
-        // One that is gone already is what we want.
-        let _ = remove(&engine.containers(), &id).await;
-        let _ = db.delete(Durability::Process, CONTAINERS, &id);
+/// Removes what builds of a killed daemon left: containers, mounts and contexts.
+pub async fn remove_leftovers(engine: &Engine, running: &Running, directory: &std::path::Path) {
+    if let Err(error) = running.remove_leftovers(&engine.containers()).await {
+        tracing::warn!(%error, "containers of builds that ended badly stay");
     }
     trees::remove_leftovers(&directory.join("mounts"));
     if let Err(error) = super::context::remove(&directory.join("contexts")) {
@@ -106,12 +105,8 @@ pub async fn remove_leftovers(engine: &Engine, db: &Db, directory: &std::path::P
 
 impl Steps {
     /// Starts a container and passes its output on until it ends; answers its exit code.
-    async fn watch(
-        &self,
-        containers: &Containers,
-        id: &str,
-        events: &mut dyn RunEvents,
-    ) -> Result<i64> {
+    async fn watch(&self, watch: Watch<'_>, events: &mut dyn RunEvents) -> Result<i64> {
+        let Watch { containers, id, .. } = watch;
         let (ours, theirs) = UnixStream::pair().map_err(io)?;
         ours.set_nonblocking(true).map_err(io)?;
         let mut ours = tokio::net::UnixStream::from_std(ours).map_err(io)?;
@@ -132,6 +127,7 @@ impl Steps {
         tokio::select! {
             output = output(&mut ours, events) => output?,
             () = self.client.closed() => return Err(canceled()),
+            () = given_up(watch.canceled) => return Err(canceled()),
         }
         Ok(exit.await?.status_code)
     }
@@ -251,6 +247,12 @@ impl Steps {
                 Ok(mount)
             }
         }
+    }
+}
+
+async fn given_up(canceled: &AtomicBool) {
+    while !canceled.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

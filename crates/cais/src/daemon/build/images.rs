@@ -9,6 +9,7 @@ use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
 use cais_images::{CommitRequest, Holder, Store, Upper};
 use cais_services::registry::Registries;
 use cais_state::{Db, Durability};
+use cais_sys::failpoint;
 use cais_types::api::AuthConfig;
 use cais_types::api::query::PullQuery;
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
@@ -92,6 +93,7 @@ impl ImageStore for BuildImages {
     fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)> {
         let id = ContainerId::from_bytes(cais_engine::create::random()?);
         let root = self.store.create_tree(&id, image)?;
+        failpoint::reach("build-tree");
         Ok((id, root))
     }
 
@@ -155,6 +157,7 @@ impl CacheIndex for Index {
 
     fn put(&self, key: &str, image: &Digest) -> Result<()> {
         let put = self.0.put(Durability::Process, STEPS, key, image);
+        failpoint::reach("build-remembered");
         put.map_err(failed)
     }
 }

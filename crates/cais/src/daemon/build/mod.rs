@@ -85,7 +85,6 @@ impl backend::Builds for BuildBackend {
                 store: Arc::clone(&self.images),
                 directory: self.directory.join("mounts"),
             },
-            db: Arc::clone(&self.db),
             client: sender.clone(),
         };
         let web = fetch::Web {

@@ -3,16 +3,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cais_types::api::query::Filters;
-use cais_types::{ContainerId, Result};
+use cais_engine::Containers;
+use cais_state::{Db, Durability};
+use cais_types::api::query::{ContainerListQuery, Filters, RemoveQuery};
+use cais_types::{ContainerId, Error, Result};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// The label of a step's container: the id of its build.
 pub const LABEL: &str = "io.cais.build";
 
+/// Table of the ids of builds that go on, so that a daemon that was killed leaves none of their containers.
+const BUILDS: &str = "build-running";
+
 /// The ids of builds that go on.
-#[derive(Clone, Default)]
-pub struct Running(Arc<RwLock<BTreeSet<String>>>);
+#[derive(Clone)]
+pub struct Running {
+    db: Arc<Db>,
+    ids: Arc<RwLock<BTreeSet<String>>>,
+}
 
 /// A build that goes on until this is dropped, outside of async code.
 pub struct Build {
@@ -21,19 +29,45 @@ pub struct Build {
 }
 
 impl Running {
+    /// None goes on yet.
+    pub fn new(db: Arc<Db>) -> Self {
+        let ids = Arc::default();
+        Self { db, ids }
+    }
+
+    /// Removes the containers of builds that ended with a daemon that was killed.
+    pub async fn remove_leftovers(&self, containers: &Containers) -> Result<()> {
+        for (id, ()) in self.db.all::<()>(BUILDS).map_err(failed)? {
+            let mut query = ContainerListQuery {
+                all: true,
+                ..ContainerListQuery::default()
+            };
+            query.filters.add("label", format!("{LABEL}={id}"));
+            for container in containers.list(query).await? {
+                remove(containers, &container.id).await?;
+            }
+            let delete = self.db.delete(Durability::Process, BUILDS, &id);
+            delete.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// A new build. It waits for a prune to end, so that none overlooks it.
     pub fn begin(&self) -> Result<Build> {
         let id = ContainerId::from_bytes(cais_engine::create::random()?).to_string();
-        self.0.blocking_write().insert(id.clone());
-        Ok(Build {
+        self.ids.blocking_write().insert(id.clone());
+        let build = Build {
             id,
             running: self.clone(),
-        })
+        };
+        let put = self.db.put(Durability::Process, BUILDS, &build.id, &());
+        put.map_err(failed)?;
+        Ok(build)
     }
 
     /// Takes the containers of builds out of what a prune removes; none begins until the answer is dropped.
     pub async fn spare(&self, filters: &mut Filters) -> RwLockReadGuard<'_, BTreeSet<String>> {
-        let running = self.0.read().await;
+        let running = self.ids.read().await;
         for id in running.iter() {
             filters.add("label!", format!("{LABEL}={id}"));
         }
@@ -49,6 +83,27 @@ impl Build {
 
 impl Drop for Build {
     fn drop(&mut self) {
-        self.running.0.blocking_write().remove(&self.id);
+        self.running.ids.blocking_write().remove(&self.id);
+        let deleted = self
+            .running
+            .db
+            .delete(Durability::Process, BUILDS, &self.id);
+        if let Err(error) = deleted {
+            tracing::warn!(%error, "the build is taken for one that goes on until the next start");
+        }
     }
+}
+
+/// Removes a container of a step, whatever it does.
+pub async fn remove(containers: &Containers, id: &str) -> Result<()> {
+    let query = RemoveQuery {
+        force: true,
+        volumes: true,
+        link: false,
+    };
+    containers.remove(id, query).await
+}
+
+fn failed(error: cais_state::StateError) -> Error {
+    Error::internal(format!("running builds: {error}")).with_source(error)
 }
