@@ -173,6 +173,10 @@ pub enum Stream {
 pub trait CacheIndex: Send + Sync {
     fn get(&self, key: &str) -> Result<Option<Digest>>;
     fn put(&self, key: &str, image: &Digest) -> Result<()>;
+    /// Takes it upon oneself to make a step, until what is answered is dropped; `None` if another build does.
+    fn claim(&self, key: &str) -> Option<Box<dyn Send>>;
+    /// Waits until nobody makes a step. Fails with `Canceled` when the client has gone or the build is given up.
+    fn wait(&self, key: &str, canceled: &AtomicBool) -> Result<()>;
 }
 
 /// Files behind URLs.

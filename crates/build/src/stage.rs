@@ -48,6 +48,8 @@ pub struct StageRun<'a> {
     pub scope: StageScope,
     /// Whether this stage has set a command, which an ENTRYPOINT then keeps.
     pub command_set: bool,
+    /// The step that is being made for all builds.
+    claim: Option<Box<dyn Send>>,
 }
 
 impl<'a> StageRun<'a> {
@@ -78,6 +80,7 @@ impl<'a> StageRun<'a> {
             author: String::new(),
             scope: plan.global.stage(&[]),
             command_set: false,
+            claim: None,
         };
         run.announce(&stage.instruction.text)?;
         match &planned.base {
@@ -271,7 +274,7 @@ impl<'a> StageRun<'a> {
             .with(&self.author)
     }
 
-    /// Takes the image of a step that was made before; tells whether there is one.
+    /// Takes the image of a step that was made before, or that another build is making; tells whether there is one.
     ///
     /// # Errors
     /// Those of the index, and a client that has gone.
@@ -279,12 +282,24 @@ impl<'a> StageRun<'a> {
         if self.request.no_cache {
             return Ok(false);
         }
-        let Some(id) = self.ports.cache.get(key)? else {
-            return Ok(false);
+        let mut told = false;
+        let id = loop {
+            // Claimed before the look, as the one who made it ends its claim after it was remembered.
+            self.claim = self.ports.cache.claim(key);
+            let id = self.ports.cache.get(key)?;
+            if let Some(id) = id.filter(|id| self.ports.images.image(id).is_ok()) {
+                break id;
+            }
+            if self.claim.is_some() {
+                return Ok(false);
+            }
+            if !told {
+                self.log.text(" ---> Waiting for another build's step\n")?;
+                told = true;
+            }
+            self.ports.cache.wait(key, &self.log.canceled())?;
         };
-        if self.ports.images.image(&id).is_err() {
-            return Ok(false);
-        }
+        self.claim = None;
         self.image = Some(id);
         self.log.text(" ---> Using cache\n")?;
         Ok(true)
@@ -308,6 +323,7 @@ impl<'a> StageRun<'a> {
             created_by,
         })?;
         self.ports.cache.put(key, &id)?;
+        self.claim = None;
         self.image = Some(id);
         Ok(())
     }

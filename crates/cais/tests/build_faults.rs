@@ -200,8 +200,18 @@ fn a_client_that_goes_ends_a_step_that_waits_for_a_cache() {
         let path = daemon.data_root().join("build/contexts");
         fs::read_dir(path).unwrap().count()
     };
-    let mut waiter = start(&daemon, &second);
-    wait_until("the second was received", || contexts() == 2);
+    let output = daemon.scratch().join("waiter");
+    let path = second.path().to_string_lossy().into_owned();
+    let mut waiter = daemon
+        .client("docker", &["build", &path])
+        .env("DOCKER_BUILDKIT", "0")
+        .stdout(fs::File::create(&output).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the second comes to its step", || {
+        fs::read_to_string(&output).unwrap().contains("Step 2/2")
+    });
     waiter.kill().unwrap();
     waiter.wait().unwrap();
     wait_until("the second is gone", || contexts() == 1);
@@ -282,4 +292,47 @@ fn a_build_that_fills_the_disk_fails_and_the_next_goes_on() {
     }
     let whole = small.cais(&["system", "check"]).unwrap();
     assert!(whole.contains("all whole"), "{whole}");
+}
+
+#[test]
+fn builds_share_a_running_step_and_one_takes_over_when_the_other_is_canceled() {
+    let daemon = daemon();
+    let script = "echo x >>/c/runs; until test -e /c/go; do sleep 0.1; done; cp /c/runs /runs";
+    let text = format!("FROM busybox\nRUN --mount=type=cache,target=/c {script}\n");
+    let context = Context::new(&[("Dockerfile", &text)]);
+    let mut first = start(&daemon, &context);
+    wait_until("the first runs", || commands(&daemon).contains("runs"));
+    let path = context.path().to_string_lossy().into_owned();
+    let outputs = daemon.scratch();
+    let waiters: Vec<_> = (0..2)
+        .map(|number| {
+            let output = outputs.join(format!("waiter{number}"));
+            let child = daemon
+                .client("docker", &["build", "-t", "shared", &path])
+                .env("DOCKER_BUILDKIT", "0")
+                .stdout(fs::File::create(&output).unwrap())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            wait_until("the waiter waits", || {
+                let text = fs::read_to_string(&output).unwrap();
+                text.contains("Waiting for another build's step")
+            });
+            child
+        })
+        .collect();
+    assert_eq!(commands(&daemon).lines().count(), 1);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let caches = daemon.data_root().join("build/caches");
+    let cache = fs::read_dir(caches).unwrap().next().unwrap().unwrap();
+    wait_until("another takes over", || {
+        fs::read_to_string(cache.path().join("runs")).unwrap() == "x\nx\n"
+    });
+    fs::write(cache.path().join("go"), "").unwrap();
+    for mut waiter in waiters {
+        assert!(waiter.wait().unwrap().success());
+    }
+    let runs = daemon.docker(&["run", "--rm", "shared", "cat", "/runs"]);
+    assert_eq!(runs.unwrap(), "x\nx\n", "one run for both");
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
 use cais_images::{CommitRequest, Holder, Store, Upper};
 use cais_services::registry::Registries;
@@ -16,8 +18,10 @@ use cais_types::{ContainerId, Digest, Error, Reference, Result};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::super::images::runtime_config;
+use super::claims;
 
 /// Table of image ids by the key of the step that made them.
 const STEPS: &str = "build-step";
@@ -148,17 +152,30 @@ impl ImageStore for BuildImages {
 }
 
 /// Which step made which image.
-pub struct Index(pub Arc<Db>);
+pub struct Index {
+    pub db: Arc<Db>,
+    /// Closed when the client has gone.
+    pub client: mpsc::Sender<Result<Bytes>>,
+}
 
 impl CacheIndex for Index {
     fn get(&self, key: &str) -> Result<Option<Digest>> {
-        self.0.get(STEPS, key).map_err(failed)
+        self.db.get(STEPS, key).map_err(failed)
     }
 
     fn put(&self, key: &str, image: &Digest) -> Result<()> {
-        let put = self.0.put(Durability::Process, STEPS, key, image);
+        let put = self.db.put(Durability::Process, STEPS, key, image);
         failpoint::reach("build-remembered");
         put.map_err(failed)
+    }
+
+    fn claim(&self, key: &str) -> Option<Box<dyn Send>> {
+        claims::try_claim(key).map(|claim| Box::new(claim) as Box<dyn Send>)
+    }
+
+    fn wait(&self, key: &str, canceled: &AtomicBool) -> Result<()> {
+        let given_up = || canceled.load(Ordering::Relaxed) || self.client.is_closed();
+        claims::wait(key, &given_up)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The builder behind the API: its ports filled with the image store, the engine and the database.
 
 mod caches;
+mod claims;
 mod context;
 mod executor;
 mod fetch;
@@ -92,7 +93,10 @@ impl backend::Builds for BuildBackend {
             handle: tokio::runtime::Handle::current(),
             client: sender.clone(),
         };
-        let cache = images::Index(Arc::clone(&self.db));
+        let cache = images::Index {
+            db: Arc::clone(&self.db),
+            client: sender.clone(),
+        };
         tokio::task::spawn_blocking(move || {
             let ports = Ports {
                 images: &images,
