@@ -50,7 +50,8 @@ fn ports(list: &[String]) -> Result<Option<PortMap>> {
 
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
-    if !FLAGS.iter().any(|flag| args.changed(flag.long)) {
+    let mut flags = LIMIT_FLAGS.iter().chain(FLAGS);
+    if !flags.any(|flag| args.changed(flag.long)) {
         return Err(CliError::new(
             "you must provide one or more flags when using this command",
         ));
