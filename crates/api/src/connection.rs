@@ -47,6 +47,8 @@ pub struct EndOfInput {
     pub kept: AtomicBool,
     /// Told when an end came that was kept.
     pub seen: Notify,
+    /// Told of any other end, and of an error: the client is gone. hyper alone goes on when that happens within a body.
+    pub gone: Notify,
 }
 
 /// A connection that leaves HTTP.
@@ -71,6 +73,9 @@ impl AsyncRead for ClientIo {
         if ended && self.end.kept.load(Ordering::Acquire) {
             self.end.seen.notify_one();
             return Poll::Pending;
+        }
+        if ended || matches!(polled, Poll::Ready(Err(_))) {
+            self.end.gone.notify_one();
         }
         polled
     }

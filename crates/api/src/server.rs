@@ -155,6 +155,7 @@ impl Server {
             }
             Some(takeover) = taken.recv() => takeover,
             () = abandoned(&ended) => return,
+            () = ended.gone.notified() => return,
         };
         let parts = connection.into_parts();
         let unread = parts.read_buf.to_vec();

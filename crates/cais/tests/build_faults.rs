@@ -1,6 +1,8 @@
 //! Builds while others prune, and builds whose client, daemon, disk or step goes away.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -219,6 +221,31 @@ fn a_client_that_goes_ends_a_step_that_waits_for_a_cache() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     wait_until("the first is gone", || traces(&daemon).is_empty());
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_client_that_goes_within_its_upload_ends_the_build() {
+    let daemon = daemon();
+    let text = "FROM busybox\nRUN echo cut && sleep 1000\n";
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    archive
+        .append_data(&mut header, "Dockerfile", text.as_bytes())
+        .unwrap();
+    let archive = archive.into_inner().unwrap();
+    // The archive is whole and the build begins, but the last chunk of the request never comes.
+    let mut client = UnixStream::connect(daemon.socket()).unwrap();
+    let head = "POST /build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    write!(client, "{:x}\r\n", archive.len()).unwrap();
+    client.write_all(&archive).unwrap();
+    client.write_all(b"\r\n").unwrap();
+    wait_until("the step runs", || commands(&daemon).contains("cut"));
+    drop(client);
+    wait_until("nothing is left", || traces(&daemon).is_empty());
     assert_nothing_left(&daemon);
 }
 

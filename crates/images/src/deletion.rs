@@ -77,7 +77,7 @@ impl Store {
             }
         } else {
             let last = self.remove_name(text, &image, options.force, users, &mut removed)?;
-            if !last {
+            if !last || self.is_held(&image.id) {
                 return Ok(removed);
             }
         }

@@ -41,6 +41,10 @@ impl<S: Deref<Target = Store>> Holder<S> {
     /// # Errors
     /// No such image: it is gone already.
     pub fn hold(&self, image: &Digest) -> Result<(), ImageError> {
+        let held = |held: &HashSet<Digest>| held.contains(image);
+        if self.store.read().held.get(&self.number).is_some_and(held) {
+            return Ok(());
+        }
         // A removal looks for holders and deletes in one change.
         let _changing = self.store.changing();
         let mut model = self.store.write();

@@ -1,6 +1,6 @@
 //! Names, removal, pruning, and what survives a restart.
 
-use cais_images::{ImageUser, RemoveOptions, Removed};
+use cais_images::{ImageUser, RemoveOptions, Removed, Store};
 
 use crate::kit::{Root, Tar, TestImage, container, load};
 
@@ -161,6 +161,28 @@ fn pruning_takes_what_has_no_name_and_no_user() {
     let pruned = store.prune_images(true, &[], |_| false).unwrap();
     assert_eq!(pruned.freed, 4 + 3 + 3);
     assert!(store.list(true).is_empty());
+}
+
+#[test]
+fn what_is_held_loses_its_name_only() {
+    let (root, image) = (Root::new(), image(&["app"], "1"));
+    let store = root.open();
+    load(&store, &image.docker_archive()).unwrap();
+    let id = image.id();
+    let holder = Store::holder(&store);
+    holder.hold(&id).unwrap();
+    let prune = || store.prune_images(true, &[], |_| false).unwrap();
+    assert!(prune().removed.is_empty());
+    let removed = store.remove_image("app", PLAIN, &[]).unwrap();
+    assert_eq!(removed, [Removed::Untagged("app:latest".to_owned(), id)]);
+    let refused = store.remove_image(&id.to_string(), FORCED, &[]);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("used by a running build"), "{refused}");
+    assert!(prune().removed.is_empty());
+    drop(holder);
+    assert_eq!(prune().removed[0], Removed::Image(id));
+    let gone = Store::holder(&store).hold(&id).unwrap_err().to_string();
+    assert!(gone.contains("No such image"), "{gone}");
 }
 
 #[test]

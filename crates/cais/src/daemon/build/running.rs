@@ -1,7 +1,7 @@
 //! Which builds go on, so that pruning leaves the containers of their steps alone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cais_engine::Containers;
 use cais_state::{Db, Durability};
@@ -19,10 +19,12 @@ const BUILDS: &str = "build-running";
 #[derive(Clone)]
 pub struct Running {
     db: Arc<Db>,
-    ids: Arc<RwLock<BTreeSet<String>>>,
+    ids: Arc<Mutex<BTreeSet<String>>>,
+    /// Read by prunes, written by builds that begin.
+    pruning: Arc<RwLock<()>>,
 }
 
-/// A build that goes on until this is dropped, outside of async code.
+/// A build that goes on until this is dropped.
 pub struct Build {
     id: String,
     running: Running,
@@ -31,8 +33,12 @@ pub struct Build {
 impl Running {
     /// None goes on yet.
     pub fn new(db: Arc<Db>) -> Self {
-        let ids = Arc::default();
-        Self { db, ids }
+        let (ids, pruning) = Default::default();
+        Self { db, ids, pruning }
+    }
+
+    fn ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the containers of builds that ended with a daemon that was killed.
@@ -52,10 +58,11 @@ impl Running {
         Ok(())
     }
 
-    /// A new build. It waits for a prune to end, so that none overlooks it.
+    /// A new build, outside of async code. It waits for a prune to end, so that none overlooks it.
     pub fn begin(&self) -> Result<Build> {
         let id = ContainerId::from_bytes(cais_engine::create::random()?).to_string();
-        self.ids.blocking_write().insert(id.clone());
+        let _pruning = self.pruning.blocking_write();
+        self.ids().insert(id.clone());
         let build = Build {
             id,
             running: self.clone(),
@@ -66,12 +73,12 @@ impl Running {
     }
 
     /// Takes the containers of builds out of what a prune removes; none begins until the answer is dropped.
-    pub async fn spare(&self, filters: &mut Filters) -> RwLockReadGuard<'_, BTreeSet<String>> {
-        let running = self.ids.read().await;
-        for id in running.iter() {
+    pub async fn spare(&self, filters: &mut Filters) -> RwLockReadGuard<'_, ()> {
+        let pruning = self.pruning.read().await;
+        for id in self.ids().iter() {
             filters.add("label!", format!("{LABEL}={id}"));
         }
-        running
+        pruning
     }
 }
 
@@ -83,7 +90,7 @@ impl Build {
 
 impl Drop for Build {
     fn drop(&mut self) {
-        self.running.ids.blocking_write().remove(&self.id);
+        self.running.ids().remove(&self.id);
         let deleted = self
             .running
             .db
