@@ -270,6 +270,20 @@ fn a_stage_that_fails_ends_the_others_at_once() {
 }
 
 #[test]
+fn the_container_of_a_step_that_failed_outlives_a_restart_and_is_pruned() {
+    let mut daemon = daemon();
+    let context = Context::new(&[("Dockerfile", "FROM busybox\nRUN exit 3\n")]);
+    let (code, error) = fails(&daemon, &context, &[]);
+    assert_eq!(code, 3, "{error}");
+    let kept = daemon.docker(&["ps", "-aq"]).unwrap();
+    assert_eq!(kept.lines().count(), 1);
+    daemon.restart().unwrap();
+    assert_eq!(daemon.docker(&["ps", "-aq"]).unwrap(), kept);
+    daemon.docker(&["container", "prune", "-f"]).unwrap();
+    assert_eq!(traces(&daemon), Vec::<String>::new());
+}
+
+#[test]
 fn a_step_without_memory_fails_and_the_next_build_goes_on() {
     let daemon = daemon();
     let text = |last: &str| format!("FROM busybox\nRUN echo x >/x\nRUN {last}\n");
