@@ -217,6 +217,32 @@ fn a_killed_monitor_takes_its_container_along() {
     assert_nothing_left(&daemon);
 }
 
+/// What a round's containers have come to after the daemon's death, and their end. The one with `--rm` has a name of the
+/// daemon's choice and may go at any moment.
+fn settle(daemon: &TestDaemon, round: &str) {
+    let listed = daemon
+        .cais(&["ps", "-a", "--format", "{{.Names}} {{.State}}"])
+        .unwrap();
+    for line in listed.lines().filter(|line| line.starts_with(round)) {
+        let (container, state) = line.split_once(' ').unwrap();
+        assert!(!["dead", "removing"].contains(&state), "{listed}");
+        if container == round && inspect(daemon, container, "{{.State.Running}}") == "true" {
+            assert_eq!(daemon.cais(&["wait", container]).unwrap(), "3\n", "{line}");
+        }
+        daemon.cais(&["rm", "-f", container]).unwrap();
+    }
+    wait_until("the round's containers to be gone", || {
+        let all = daemon
+            .cais(&["ps", "-a", "--format", "{{.Names}}"])
+            .unwrap();
+        let others: Vec<_> = all.lines().filter(|name| *name != "lasting").collect();
+        for name in &others {
+            let _ = daemon.cais(&["rm", "-f", name]);
+        }
+        others.is_empty()
+    });
+}
+
 #[test]
 fn random_kills_leave_nothing() {
     let rounds: u32 = std::env::var("CAIS_KILL_ROUNDS")
@@ -275,33 +301,7 @@ fn random_kills_leave_nothing() {
         for client in &mut clients {
             client.wait().unwrap();
         }
-        let listed = daemon
-            .cais(&["ps", "-a", "--format", "{{.Names}} {{.State}}"])
-            .unwrap();
-        for line in listed.lines() {
-            let container = line.split(' ').next().unwrap();
-            if container == "lasting" {
-                continue;
-            }
-            assert!(
-                !line.ends_with("dead") && !line.ends_with("removing"),
-                "{listed}"
-            );
-            if daemon
-                .cais(&["inspect", "-f", "{{.State.Running}}", container])
-                .is_ok_and(|running| running == "true\n")
-            {
-                assert_eq!(daemon.cais(&["wait", container]).unwrap(), "3\n", "{line}");
-            }
-        }
-        let all = daemon
-            .cais(&["ps", "-a", "--format", "{{.Names}}"])
-            .unwrap();
-        let mut remove = vec!["rm", "-f"];
-        remove.extend(all.lines().filter(|name| *name != "lasting"));
-        if remove.len() > 2 {
-            daemon.cais(&remove).unwrap();
-        }
+        settle(&daemon, &name);
     }
     assert_eq!(inspect(&daemon, "lasting", "{{.State.Pid}}"), pid);
     let log = daemon.cais(&["logs", "lasting"]).unwrap();
