@@ -89,3 +89,47 @@ def test_prune_takes_what_nobody_uses(client, network, run):
     client.networks.create("py-unused", labels={"prune": "me"})
     assert client.networks.prune(filters={"label": "prune=me"})["NetworksDeleted"] == ["py-unused"]
     assert client.networks.list(names=["py-net"])
+
+
+def test_a_container_is_taken_off_by_force(client, network, run):
+    container = run(["sleep", "1000"], network="py-net")
+    network.disconnect(container, force=True)
+    container.reload()
+    assert container.attrs["NetworkSettings"]["Networks"] == {}
+    _, output = container.exec_run(["ip", "-o", "link"])
+    assert b"eth0" not in output
+    network.connect(container, ipv4_address="10.216.7.78")
+    container.stop(timeout=0)
+    network.disconnect(container, force=True)
+    container.start()
+    container.reload()
+    assert "py-net" not in container.attrs["NetworkSettings"]["Networks"]
+
+
+def test_peers_find_each_other_by_alias_while_connected(network, run):
+    server = run(["sleep", "1000"])
+    client = run(["sleep", "1000"], network="py-net")
+    network.connect(server, aliases=["store"], ipv4_address="10.216.7.79")
+    code, output = client.exec_run(["nslookup", "store"])
+    assert (code, b"10.216.7.79" in output) == (0, True), output
+    network.disconnect(server)
+    code, output = client.exec_run(["nslookup", "store"])
+    assert code != 0, output
+
+
+def test_filters_choose(client, network):
+    def names(**filters):
+        return {one.name for one in client.networks.list(filters=filters)}
+
+    assert names(type="builtin") == {"bridge", "host", "none"}
+    assert "py-net" in names(type="custom")
+    assert "py-net" in names(driver="bridge") and "host" not in names(driver="bridge")
+    assert names(id=network.id) == {"py-net"}
+    assert names(name="y-ne") == {"py-net"}
+    assert names(label="suite=other") == set()
+    assert names(scope="local") >= {"bridge", "py-net"} and names(scope="swarm") == set()
+    assert "py-net" in names(dangling="true") and "bridge" not in names(dangling="true")
+    assert "bridge" in names(dangling="false") and "py-net" not in names(dangling="false")
+    with pytest.raises(docker.errors.APIError) as error:
+        client.networks.list(filters={"no-such": "filter"})
+    assert error.value.status_code == 400

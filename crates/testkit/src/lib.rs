@@ -7,12 +7,14 @@ mod differences;
 pub mod http;
 mod image;
 mod subnet;
+mod trixie;
 mod world;
 
 pub use daemon::TestDaemon;
 pub use differences::Differences;
 pub use image::{BaseImage, base_image};
 pub use subnet::Subnet;
+pub use trixie::from_trixie;
 pub use world::{Space, World};
 
 use std::time::{Duration, Instant};
