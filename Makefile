@@ -33,6 +33,8 @@ test-long: setup setup-test ## soak and kill tests
 
 bench: build ## compare with the peers that are installed
 	@scripts/setup images
+	cargo build --release --package cais-testkit --bin load
+	@ln -f target/$(TARGET)/release/load target/release/load
 	@bench/run target/release/cais
 
 bench-peers: ## install the peers that bench compares with

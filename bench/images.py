@@ -133,6 +133,27 @@ def curl_and_tar(address, work):
     return spent
 
 
+def skopeo_round(directory, archive, number, samples):
+    """skopeo has no store: it pushes out of the archive, and pulls into a folder without unpacking."""
+    storage, folder = f"{directory}/skopeo-{number}", f"{directory}/skopeo-pulled"
+    with registry(None, storage, 5960) as server:
+        target = f"docker://{server.address}/{NAME}:latest"
+        for measure in ("push", "second push"):
+            drop_dirty_pages()
+            samples[measure].setdefault("skopeo", []).append(
+                timed("skopeo", "copy", "-q", "--dest-tls-verify=false", f"docker-archive:{archive}", target))
+        drop_dirty_pages()
+        samples["pull"].setdefault("skopeo", []).append(timed("skopeo", "copy", "-q", "--src-tls-verify=false", target, f"dir:{folder}"))
+    shutil.rmtree(folder)
+    shutil.rmtree(storage)
+
+
+def timed(*command):
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - start) * 1000
+
+
 def clean(engine, *names):
     subprocess.run([*engine.cli_words, "rmi", "-f", *names], env=engine.environment, capture_output=True)
 
@@ -146,6 +167,8 @@ def measure(engines, work, report, rounds):
     for round_number in range(rounds):
         for engine in engines:
             one_round(engine, directory, archive, round_number, samples)
+        if shutil.which("skopeo"):
+            skopeo_round(directory, archive, round_number, samples)
     cais = next((engine for engine in engines if engine.name == "cais"), None)
     if cais is not None:
         with registry(cais, f"{directory}/cais-{rounds - 1}", 5961) as server:

@@ -1,90 +1,18 @@
 """Networks: throughput and connections through what the engines build, beside a bare veth pair with one DNAT rule; the price of
-published ports at a start; the rate of name answers. Servers and clients are processes of this script in the right namespaces."""
+published ports at a start; the rate of name answers. Servers and clients are processes of `load` (in testkit) in the right
+namespaces; the peers take turns in every round."""
 
 import contextlib
 import os
-import socket
+import pathlib
 import statistics
-import struct
 import subprocess
-import sys
-import time
 
-SECONDS = float(os.environ.get("BENCH_NET_SECONDS", "3"))
+LOAD = str(pathlib.Path(__file__).resolve().parents[1] / "target/release/load")
+SECONDS = os.environ.get("BENCH_NET_SECONDS", "1")
+FLOW_ROUNDS = int(os.environ.get("BENCH_FLOW_ROUNDS", "9"))
 PORTS = int(os.environ.get("BENCH_PORTS", "200"))
 LATE = int(os.environ.get("BENCH_LATE", "1000"))
-BLOCK = 1 << 20
-
-
-def serve_bytes(port):
-    """Reads everything from every connection and answers one byte at its end; a connection that sends nothing gets one too."""
-    listener = socket.create_server(("0.0.0.0", port), backlog=1024, reuse_port=True)
-    print("ready", flush=True)
-    buffer = bytearray(BLOCK)
-    while True:
-        connection, _ = listener.accept()
-        with connection:
-            while connection.recv_into(buffer):
-                pass
-            with contextlib.suppress(OSError):
-                connection.send(b".")
-
-
-def throughput(host, port):
-    """GB per second into a server, from a file in memory so that nothing is copied here."""
-    source = os.memfd_create("zeros")
-    os.truncate(source, 64 * BLOCK)
-    sent = 0
-    with socket.create_connection((host, port)) as connection:
-        end = time.perf_counter() + SECONDS
-        while time.perf_counter() < end:
-            sent += os.sendfile(connection.fileno(), source, 0, 64 * BLOCK)
-        connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)
-        elapsed = SECONDS + time.perf_counter() - end
-    print(sent / elapsed / 1e9)
-
-
-def connections(host, port):
-    """New connections per second, one after the other."""
-    count, end = 0, time.perf_counter() + SECONDS
-    while time.perf_counter() < end:
-        with socket.create_connection((host, port)) as connection:
-            connection.shutdown(socket.SHUT_WR)
-            connection.recv(1)
-        count += 1
-    print(count / SECONDS)
-
-
-def names(name, window):
-    """Answers per second for a name, with so many questions under way, and the 99th percentile of their times in ms."""
-    question = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0\0\1\0\1"
-    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.connect(("127.0.0.11", 53))
-    client.settimeout(2)
-    sent, times, number = {}, [], 0
-
-    def ask():
-        nonlocal number
-        number = (number + 1) & 0xFFFF
-        sent[number] = time.perf_counter()
-        client.send(struct.pack(">HHHHHH", number, 0x100, 1, 0, 0, 0) + question)
-
-    for _ in range(int(window)):
-        ask()
-    start = time.perf_counter()
-    while time.perf_counter() < start + SECONDS:
-        answer = client.recv(512)
-        if answer[6:8] == b"\0\0":
-            raise SystemExit("no address in the answer")
-        times.append(time.perf_counter() - sent.pop(struct.unpack(">H", answer[:2])[0]))
-        ask()
-    times.sort()
-    print(len(times) / (time.perf_counter() - start), times[len(times) * 99 // 100] * 1000)
-
-
-WORKERS = {"serve": lambda port: serve_bytes(int(port)), "throughput": lambda host, port: throughput(host, int(port)),
-           "connections": lambda host, port: connections(host, int(port)), "names": names}
 
 
 class Place:
@@ -94,13 +22,22 @@ class Place:
         self.enter = list(enter)
 
     def command(self, *words):
-        return [*self.enter, sys.executable, os.path.abspath(__file__), *map(str, words)]
+        return [*self.enter, LOAD, *map(str, words)]
 
     def numbers(self, *words):
         result = subprocess.run(self.command(*words), capture_output=True, text=True, check=False)
         if result.returncode:
             raise RuntimeError(f"{words}: {result.stderr.strip()[-300:]}")
         return [float(word) for word in result.stdout.split()]
+
+    def throughput(self, host, port):
+        return self.numbers("throughput", f"{host}:{port}", SECONDS)[0]
+
+    def connections(self, host, port):
+        return self.numbers("connections", f"{host}:{port}", SECONDS)[0]
+
+    def names(self, name, window):
+        return self.numbers("names", name, window, SECONDS)
 
     @contextlib.contextmanager
     def server(self, port):
@@ -144,31 +81,48 @@ def bare():
             run("ip", "netns", "delete", name)
 
 
+@contextlib.contextmanager
+def bare_flows():
+    with bare() as (near, far, direct, published), far.server(80):
+        to_container = lambda: near.throughput(direct, 80)
+        yield {"host to container": to_container, "container to container": to_container,
+               "published port": lambda: near.throughput(published, 8080)}, {"bare": lambda: near.connections(published, 8080)}
+
+
+@contextlib.contextmanager
+def engine_flows(engine):
+    """What one round measures: throughput by its way, and connections by the engine and its way."""
+    engine.cli("run", "-d", "--name", "flow-a", "-p", "18080:80", "busybox", "sleep", "100000")
+    engine.cli("run", "-d", "--name", "flow-b", "busybox", "sleep", "100000")
+    host = Place(getattr(engine, "network_prefix", ()))
+    server, client, at = container(engine, "flow-a"), container(engine, "flow-b"), address(engine, "flow-a")
+    gateway = engine.cli("inspect", "-f", "{{.NetworkSettings.Gateway}}", "flow-a").strip()
+    rates = {"host to container": lambda: host.throughput(at, 80), "container to container": lambda: client.throughput(at, 80),
+             "published port": lambda: host.throughput(gateway, 18080)}
+    per_second = {engine.name: lambda: host.connections(gateway, 18080)}
+    if engine.name != "cais":
+        # By 127.0.0.1 the peer goes through its proxy process.
+        per_second[f"{engine.name}, by its proxy"] = lambda: host.connections("127.0.0.1", 18080)
+    with server.server(80):
+        yield rates, per_second
+    engine.remove_all()
+
+
 def measure_flows(engines, report):
     rates, per_second = {}, {}
-    with bare() as (near, far, direct, published), far.server(80):
-        rates["bare"] = {"host to container": near.numbers("throughput", direct, 80), "published port": near.numbers("throughput", published, 8080)}
-        rates["bare"]["container to container"] = rates["bare"]["host to container"]
-        per_second["bare"] = near.numbers("connections", published, 8080)
-    for engine in engines:
-        engine.cli("run", "-d", "--name", "flow-a", "-p", "18080:80", "busybox", "sleep", "100000")
-        engine.cli("run", "-d", "--name", "flow-b", "busybox", "sleep", "100000")
-        host = Place(getattr(engine, "network_prefix", ()))
-        server, client, at = container(engine, "flow-a"), container(engine, "flow-b"), address(engine, "flow-a")
-        gateway = engine.cli("inspect", "-f", "{{.NetworkSettings.Gateway}}", "flow-a").strip()
-        with server.server(80):
-            rates[engine.name] = {
-                "host to container": host.numbers("throughput", at, 80),
-                "container to container": client.numbers("throughput", at, 80),
-                "published port": host.numbers("throughput", gateway, 18080),
-            }
-            per_second[engine.name] = host.numbers("connections", gateway, 18080)
-            if engine.name != "cais":
-                # By 127.0.0.1 the peer goes through its proxy process.
-                per_second[f"{engine.name}, by its proxy"] = host.numbers("connections", "127.0.0.1", 18080)
-        engine.remove_all()
-    for what in ("host to container", "container to container", "published port"):
-        report(f"GB/s, {what}", {name: measured[what] for name, measured in rates.items()}, "GB/s")
+    with contextlib.ExitStack() as open_flows:
+        flows = {"bare": open_flows.enter_context(bare_flows())}
+        flows.update((engine.name, open_flows.enter_context(engine_flows(engine))) for engine in engines)
+        for _ in range(FLOW_ROUNDS):
+            for peer, (ways, connecting) in flows.items():
+                for way, measure_once in ways.items():
+                    rates.setdefault(way, {}).setdefault(peer, []).append(measure_once())
+                for name, measure_once in connecting.items():
+                    per_second.setdefault(name, []).append(measure_once())
+    for way, samples in rates.items():
+        report(f"GB/s, {way}", samples, "GB/s")
+        if "cais" in samples:
+            print(f"{'':28} cais of bare: {statistics.median(ours / bare for ours, bare in zip(samples['cais'], samples['bare'])):.3f}")
     report("connections/s, published", per_second, "/s")
 
 
@@ -201,14 +155,18 @@ def measure_late(engines, report):
 
 def measure_names(engines, report):
     rate, slowest = {}, {}
+    clients = {}
     for engine in engines:
         engine.cli("network", "create", "bench-names")
         for name in ("asked", "asks"):
             engine.cli("run", "-d", "--name", name, "--network", "bench-names", "busybox", "sleep", "100000")
-        client = container(engine, "asks")
-        # As fast as it goes, then with few questions under way, for the time of one.
-        rate[engine.name] = client.numbers("names", "asked", 64)[:1]
-        slowest[engine.name] = client.numbers("names", "asked", 4)[1:]
+        clients[engine.name] = container(engine, "asks")
+    for _ in range(FLOW_ROUNDS):
+        for name, client in clients.items():
+            # As fast as it goes, then with few questions under way, for the time of one.
+            rate.setdefault(name, []).append(client.names("asked", 64)[0])
+            slowest.setdefault(name, []).append(client.names("asked", 4)[1])
+    for engine in engines:
         engine.remove_all()
         engine.cli("network", "rm", "bench-names")
     report("names/s", rate, "/s")
@@ -222,6 +180,3 @@ def measure(engines, report, rounds):
     measure_names(engines, report)
     measure_late(engines, report)
 
-
-if __name__ == "__main__":
-    WORKERS[sys.argv[1]](*sys.argv[2:])
