@@ -69,6 +69,8 @@ def sampled(peers, rounds, action):
     samples = {peer.name: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
+            # What one peer wrote must not be written back during the turn of the next.
+            os.sync()
             samples[peer.name].append(action(peer))
     return samples
 

@@ -47,6 +47,8 @@ pub trait ImageStore: Send + Sync {
     ) -> Result<()>;
     /// A writable tree on top of an image, or an empty one. [`ImageStore::discard`] ends it.
     fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)>;
+    /// The directory of what a snapshot changed, to be used when its tree is closed.
+    fn upper(&self, snapshot: &ContainerId) -> Result<OwnedFd>;
     /// Ends a snapshot; one that was made a layer is no error.
     fn discard(&self, snapshot: &ContainerId) -> Result<()>;
     /// The tree of an image, read-only.

@@ -1,5 +1,6 @@
 //! Builds with the real docker and docker-py, through the classic API.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -317,6 +318,42 @@ fn archives_are_unpacked_by_add_only() {
         ])
         .unwrap();
     assert_eq!(listed, "packed/added:\nin\nplain\n\n/copied:\na.tar.gz\n");
+}
+
+#[test]
+fn what_is_copied_twice_is_two_files() {
+    let daemon = daemon();
+    let context = Context::new(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nRUN mkdir /old && ln -s old /new && echo before > /old/file\n\
+             COPY d/file /once\nCOPY d/file /twice\nCOPY . d /several/\n\
+             COPY --chown=5:6 d/other /owned\nCOPY d /new/\nRUN echo more >> /once\n",
+        ),
+        ("d/file", "text\n"),
+        ("d/other", "other\n"),
+    ]);
+    built(&daemon, &context, &["-t", "twice"]);
+    let files = "/once /twice /several/file /several/d/file /owned /old/file /old/other";
+    let script = format!("stat -c %i:%h {files}; cat {files}; stat -c %u:%g /owned /twice");
+    let output = daemon
+        .cais(&["run", "--rm", "twice", "sh", "-c", &script])
+        .unwrap();
+    let lines: Vec<&str> = output.lines().collect();
+    let (inodes, rest) = lines.split_at(7);
+    let different: HashSet<_> = inodes.iter().collect();
+    assert_eq!(different.len(), 7, "{inodes:?}");
+    assert!(inodes.iter().all(|one| one.ends_with(":1")), "{inodes:?}");
+    assert_eq!(
+        rest,
+        [
+            "text", "more", "text", "text", "text", "other", "text", "other", "5:6", "0:0"
+        ]
+    );
+    // Nothing of one build is changed by another one of the same files.
+    built(&daemon, &context, &["--no-cache", "-t", "again"]);
+    let once = ["run", "--rm", "again", "cat", "/once", "/twice"];
+    assert_eq!(daemon.cais(&once).unwrap(), "text\nmore\ntext\n");
 }
 
 #[test]

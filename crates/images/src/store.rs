@@ -78,12 +78,14 @@ impl Store {
             make_directory(&data_root.join(name), mode)?;
         }
         let layers = Arc::new(LayerDirectory::open(data_root.join("layers"))?);
+        let containers = open_directory(&data_root.join("containers"))?;
+        cais_sys::tree::spread(&containers);
         let store = Self {
             root: data_root.to_owned(),
             content: Content::new(open_directory(&data_root.join("blobs/sha256"))?),
             syncer: Syncer::start(layers.clone(), db.clone())?,
             layers,
-            containers: open_directory(&data_root.join("containers"))?,
+            containers,
             model: RwLock::default(),
             change: Mutex::default(),
             prepared: Mutex::default(),

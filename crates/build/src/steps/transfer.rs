@@ -12,6 +12,7 @@ use super::workdir::below;
 use crate::dockerfile::git_ref::GitRef;
 use crate::dockerfile::instruction::Transfer;
 use crate::stage::{StageRun, nop};
+use crate::transfer::adopt::Adopted;
 use crate::transfer::collect::{CollectError, Collected, Wanted, collect};
 use crate::transfer::place::Placer;
 use crate::transfer::{digest, mode, owner};
@@ -79,6 +80,7 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
         chmod,
     );
     let result = placed
+        .and_then(|placed| placed.finish(|| stage.ports.images.upper(&snapshot)))
         .map_err(fail)
         .and_then(|()| stage.commit(Some(snapshot), created_by, &key));
     let discarded = stage.ports.images.discard(&snapshot);
@@ -290,6 +292,29 @@ fn digest_of(file: &mut File) -> Result<Digest> {
     Ok(Digest::from_bytes(hash.finalize().into()))
 }
 
+/// Files that are still to be adopted by the layer, and what they become.
+struct Placed {
+    adopted: Adopted,
+    owner: Option<(u32, u32)>,
+    mode: Option<mode::ModeChange>,
+}
+
+impl Placed {
+    /// `upper` opens the layer's directory; the tree is closed.
+    fn finish(self, upper: impl FnOnce() -> Result<OwnedFd>) -> Result<()> {
+        if self.adopted.is_empty() {
+            return Ok(());
+        }
+        let placer = Placer {
+            root: upper()?,
+            owner: self.owner,
+            mode: self.mode,
+        };
+        let finished = self.adopted.finish(&placer);
+        finished.map_err(|error| Error::invalid(error.to_string()))
+    }
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "one call, all of it decided before"
@@ -302,7 +327,7 @@ fn place(
     root: OwnedFd,
     chown: Option<&str>,
     chmod: Option<mode::ModeChange>,
-) -> Result<()> {
+) -> Result<Placed> {
     let io = |error: std::io::Error| Error::invalid(error.to_string());
     let owner = match chown {
         Some(text) => Some(owner::parse(&root, text)?),
@@ -317,8 +342,12 @@ fn place(
     if keyword == "ADD" && transfer.unpack != Some(false) {
         unpack(stage, &placer, chown, &mut ready)?;
     }
+    // With one source every place is written once.
+    let alone = transfer.from.is_none() && ready.collected.sources == 1 && ready.loose.is_empty();
+    let mut adopted = Adopted::default();
+    let adopting = alone.then_some(&mut adopted);
     placer
-        .copy(&ready.collected, &ready.destination, directory)
+        .copy(&ready.collected, &ready.destination, directory, adopting)
         .map_err(io)?;
     for one in ready.loose {
         let place = if directory {
@@ -338,7 +367,11 @@ fn place(
             }
         }
     }
-    Ok(())
+    Ok(Placed {
+        adopted,
+        owner: placer.owner,
+        mode: placer.mode,
+    })
 }
 
 /// Unpacks the archives among the sources of an ADD; they are no files to copy any more.

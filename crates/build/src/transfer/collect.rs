@@ -37,6 +37,11 @@ impl Item {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
+    /// A number that items found in one source have in common.
+    pub fn source(&self) -> usize {
+        Arc::as_ptr(&self.base).addr()
+    }
+
     /// Opens a file's contents.
     pub fn open(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::adopt::Adopted;
 use super::collect::{Collected, Item};
 use super::mode::ModeChange;
 use crate::dockerfile::ignore::clean;
@@ -27,8 +28,23 @@ pub struct Placer {
     pub mode: Option<ModeChange>,
 }
 
-/// Device and number of files with several names, and where they were placed first.
-type Links = BTreeMap<(u64, u64), PathBuf>;
+/// What one copy knows of what it has placed.
+#[derive(Default)]
+struct Placed<'a> {
+    /// Files with several names within a source, and where they were placed first.
+    links: BTreeMap<(usize, u64, u64), PathBuf>,
+    /// The directory that the last file went to: files come directory by directory.
+    parent: Option<Parent>,
+    adopted: Option<&'a mut Adopted>,
+}
+
+/// An open directory.
+struct Parent {
+    path: PathBuf,
+    directory: OwnedFd,
+    /// Its path from the root of the tree, without links.
+    real: PathBuf,
+}
 
 /// Links to nowhere that are followed on the way to one directory.
 const LINKS_MAX: usize = 40;
@@ -42,24 +58,28 @@ impl Placer {
         path_in_root::open(self.root.as_fd(), path, flags, Mode::empty()).is_ok()
     }
 
-    /// Copies everything to the destination.
+    /// Copies everything to the destination, but for files that can be adopted later.
     pub fn copy(
         &self,
         collected: &Collected,
         destination: &Path,
         directory: bool,
+        adopted: Option<&mut Adopted>,
     ) -> io::Result<()> {
         if directory {
             self.directory(destination)?;
         }
-        let mut links = Links::new();
+        let mut placed = Placed {
+            adopted,
+            ..Placed::default()
+        };
         for item in &collected.items {
             let place = match (directory, item.target.as_os_str().is_empty()) {
                 (true, true) => destination.join(&item.name),
                 (true, false) => destination.join(&item.target),
                 (false, _) => self.behind_links(destination)?,
             };
-            self.item(item, &place, &mut links).map_err(|error| {
+            self.item(item, &place, &mut placed).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", place.display()))
             })?;
         }
@@ -159,13 +179,13 @@ impl Placer {
     }
 
     /// Makes what is one file in the source one file here too; answers whether it was placed before.
-    fn linked(&self, item: &Item, place: &Path, links: &mut Links) -> io::Result<bool> {
+    fn linked(&self, item: &Item, place: &Path, placed: &mut Placed<'_>) -> io::Result<bool> {
         if item.stat.st_nlink < 2 {
             return Ok(false);
         }
-        let file = (item.stat.st_dev, item.stat.st_ino);
-        let Some(first) = links.get(&file) else {
-            links.insert(file, place.to_owned());
+        let file = (item.source(), item.stat.st_dev, item.stat.st_ino);
+        let Some(first) = placed.links.get(&file) else {
+            placed.links.insert(file, place.to_owned());
             return Ok(false);
         };
         let (from, old) = self.parent_of(first)?;
@@ -175,9 +195,52 @@ impl Placer {
         Ok(true)
     }
 
-    fn item(&self, item: &Item, place: &Path, links: &mut Links) -> io::Result<()> {
+    /// The directory that a file goes to, which is opened once for all of them, and the file's name.
+    fn take_parent(&self, place: &Path, placed: &mut Placed<'_>) -> io::Result<(Parent, PathBuf)> {
+        let name = place.file_name().ok_or(Errno::ISDIR)?;
+        let path = place.parent().unwrap_or(Path::new("/"));
+        let same = placed.parent.take().filter(|parent| parent.path == path);
+        let parent = match same {
+            Some(parent) => parent,
+            None => self.parent(path, placed.adopted.is_some())?,
+        };
+        Ok((parent, name.into()))
+    }
+
+    fn parent(&self, path: &Path, adopting: bool) -> io::Result<Parent> {
+        let directory = self.directory(path)?;
+        let mut real = PathBuf::new();
+        if adopting {
+            let whole =
+                |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            let (root, below) = (whole(&self.root)?, whole(&directory)?);
+            let below = below.strip_prefix(root).map_err(|_| Errno::XDEV)?;
+            below.clone_into(&mut real);
+            // Changes nothing, but gives the directory a place in the tree's own layer.
+            rustix::fs::fchown(&directory, None, None)?;
+        }
+        Ok(Parent {
+            path: path.to_owned(),
+            directory,
+            real,
+        })
+    }
+
+    /// Whether an item is exactly what a file of its own would become.
+    fn is_as_wanted(&self, item: &Item) -> bool {
         let mode = item.stat.st_mode & 0o7777;
+        let wanted = self.mode.as_ref();
+        let wanted = wanted.map_or(mode, |change| change.apply(mode, false));
+        let own = (
+            Uid::from_raw(item.stat.st_uid),
+            Gid::from_raw(item.stat.st_gid),
+        );
+        mode == wanted && own == self.owner_of(Some(item))
+    }
+
+    fn item(&self, item: &Item, place: &Path, placed: &mut Placed<'_>) -> io::Result<()> {
         if item.kind() == FileType::Directory {
+            let mode = item.stat.st_mode & 0o7777;
             let directory = self.directory(place)?;
             self.own(directory.as_fd(), Some(item))?;
             let mode = self
@@ -187,34 +250,63 @@ impl Placer {
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
             return Ok(rustix::fs::futimens(&directory, &times(item))?);
         }
-        if item.kind() == FileType::RegularFile && self.linked(item, place, links)? {
+        if item.kind() == FileType::RegularFile && self.linked(item, place, placed)? {
             return Ok(());
         }
-        let (parent, name) = self.parent_of(place)?;
+        let (parent, name) = self.take_parent(place, placed)?;
+        let adopted = placed.adopted.as_deref_mut();
+        let waits = adopted.map_or(Ok(false), |adopted| {
+            self.adopts(item, &parent, &name, adopted)
+        })?;
+        if !waits {
+            self.placed(item, parent.directory.as_fd(), &name)?;
+        }
+        placed.parent = Some(parent);
+        Ok(())
+    }
+
+    /// Leaves a file to be adopted, where that is possible.
+    fn adopts(
+        &self,
+        item: &Item,
+        parent: &Parent,
+        name: &Path,
+        adopted: &mut Adopted,
+    ) -> io::Result<bool> {
+        let place = parent.real.join(name);
+        adopted.forget(&place);
+        let wanted = item.kind() == FileType::RegularFile && self.is_as_wanted(item);
+        Ok(wanted && is_free(parent.directory.as_fd(), name)? && adopted.add(&place, item))
+    }
+
+    fn placed(&self, item: &Item, parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
         match item.kind() {
-            FileType::RegularFile => {
-                let source = File::from(item.open()?);
-                let file = self.create(parent.as_fd(), &name)?;
-                contents(&source, &file)?;
-                self.finish(&file, mode, Some(item))?;
-                attributes(&source, &file)?;
-                Ok(rustix::fs::futimens(&file, &times(item))?)
-            }
+            FileType::RegularFile => self.copied(item, parent, name),
             FileType::Symlink => {
-                remove(parent.as_fd(), &name)?;
-                rustix::fs::symlinkat(item.link()?.as_c_str(), &parent, &name)?;
-                self.by_name(parent.as_fd(), &name, item)
+                remove(parent, name)?;
+                rustix::fs::symlinkat(item.link()?.as_c_str(), parent, name)?;
+                self.by_name(parent, name, item)
             }
             kind @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => {
-                remove(parent.as_fd(), &name)?;
-                let bits = Mode::from_raw_mode(mode);
-                rustix::fs::mknodat(&parent, &name, kind, bits, item.stat.st_rdev)?;
-                self.by_name(parent.as_fd(), &name, item)?;
-                Ok(rustix::fs::chmodat(&parent, &name, bits, AtFlags::empty())?)
+                remove(parent, name)?;
+                let bits = Mode::from_raw_mode(item.stat.st_mode & 0o7777);
+                rustix::fs::mknodat(parent, name, kind, bits, item.stat.st_rdev)?;
+                self.by_name(parent, name, item)?;
+                Ok(rustix::fs::chmodat(parent, name, bits, AtFlags::empty())?)
             }
             // A socket is no file anybody could copy.
             _ => Ok(()),
         }
+    }
+
+    /// Copies a file.
+    pub fn copied(&self, item: &Item, parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+        let source = File::from(item.open()?);
+        let file = self.create(parent, name)?;
+        contents(&source, &file)?;
+        self.finish(&file, item.stat.st_mode & 0o7777, Some(item))?;
+        attributes(&source, &file)?;
+        Ok(rustix::fs::futimens(&file, &times(item))?)
     }
 
     fn by_name(&self, parent: BorrowedFd<'_>, name: &Path, item: &Item) -> io::Result<()> {
@@ -229,6 +321,14 @@ impl Placer {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(parent, name, flags, Mode::from_raw_mode(0o600))?.into())
+    }
+}
+
+fn is_free(parent: BorrowedFd<'_>, name: &Path) -> io::Result<bool> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(false),
+        Err(Errno::NOENT) => Ok(true),
+        Err(errno) => Err(errno.into()),
     }
 }
 

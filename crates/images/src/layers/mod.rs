@@ -59,6 +59,7 @@ impl LayerDirectory {
     /// Opens the directory and sweeps what is temporary in it.
     pub fn open(path: PathBuf) -> Result<Self, ImageError> {
         let directory = open_directory(&path)?;
+        cais_sys::tree::spread(&directory);
         let layers = Self {
             path,
             directory,

@@ -6,6 +6,7 @@ mod answer;
 mod directory;
 mod forward;
 mod outside;
+mod remembered;
 mod server;
 mod sockets;
 mod stream;
@@ -15,6 +16,7 @@ mod upstreams;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
@@ -52,6 +54,8 @@ enum Command {
 #[derive(Debug)]
 struct Shared {
     directory: RwLock<Directory>,
+    /// Counts the changes of the directory.
+    version: AtomicU64,
     commands: Mutex<Vec<Command>>,
     wake: OwnedFd,
 }
@@ -61,6 +65,10 @@ impl Shared {
         self.directory
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     fn take_commands(&self) -> Vec<Command> {
@@ -90,6 +98,7 @@ impl Dns {
         Ok(Self {
             shared: Arc::new(Shared {
                 directory: RwLock::default(),
+                version: AtomicU64::default(),
                 commands: Mutex::default(),
                 wake,
             }),
@@ -101,7 +110,10 @@ impl Dns {
     /// Changes who has which name.
     pub fn change(&self, change: impl FnOnce(&mut Directory)) {
         let directory = self.shared.directory.write();
-        change(&mut directory.unwrap_or_else(PoisonError::into_inner));
+        let mut directory = directory.unwrap_or_else(PoisonError::into_inner);
+        change(&mut directory);
+        // With the lock held: who read the version before the change reads another one after it.
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// Answers a container's questions from now on. Must be called in the host's network namespace.

@@ -17,6 +17,7 @@ use slab::Slab;
 use super::answer::{self, Asker, Outcome, Transport};
 use super::forward::{Decision, Forward, Question, ReplyTo, Way};
 use super::outside;
+use super::remembered::Remembered;
 use super::sockets::Sockets;
 use super::stream::Stream;
 use super::token::Token;
@@ -40,6 +41,7 @@ struct Client {
     container: ContainerId,
     sockets: Sockets,
     settings: Settings,
+    remembered: Remembered,
     forwards: usize,
     streams: usize,
 }
@@ -71,6 +73,7 @@ pub struct Server {
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     next_number: u64,
     buffer: Vec<u8>,
+    answer: Vec<u8>,
     now: Instant,
 }
 
@@ -95,6 +98,7 @@ impl Server {
             timers: BinaryHeap::new(),
             next_number: 0,
             buffer: vec![0; 4096],
+            answer: Vec::new(),
             now: Instant::now(),
         })
     }
@@ -167,6 +171,7 @@ impl Server {
                     let place = self.places.get(&container);
                     if let Some(client) = place.and_then(|key| self.clients.get_mut(*key)) {
                         client.settings = settings;
+                        client.remembered.clear();
                     }
                 }
                 Command::Remove(container) => self.remove(&container),
@@ -191,6 +196,7 @@ impl Server {
             container,
             sockets,
             settings,
+            remembered: Remembered::default(),
             forwards: 0,
             streams: 0,
         });
@@ -211,15 +217,21 @@ impl Server {
 
     fn datagrams(&mut self, key: usize) -> io::Result<()> {
         for _ in 0..TURN {
-            let Some(client) = self.clients.get(key) else {
+            let Some(client) = self.clients.get_mut(key) else {
                 return Ok(());
             };
             // Errors are left-overs of answers to clients that are gone.
             let Ok((length, from)) = client.sockets.udp.recv_from(&mut self.buffer) else {
                 return Ok(());
             };
-            let client = (key, client.number);
-            let packet = self.buffer[..length].to_vec();
+            let packet = &self.buffer[..length];
+            let version = self.shared.version();
+            if client.remembered.answer(version, packet, &mut self.answer) {
+                // A client that is gone, or a full buffer: it asks again.
+                let _ = client.sockets.udp.send_to(&self.answer, from);
+                continue;
+            }
+            let (client, packet) = ((key, client.number), packet.to_vec());
             self.question(client, ReplyTo::Datagram(from), packet)?;
         }
         Ok(())
@@ -231,7 +243,7 @@ impl Server {
         reply_to: ReplyTo,
         packet: Vec<u8>,
     ) -> io::Result<()> {
-        let Some(asking) = self.clients.get(client.0) else {
+        let Some(asking) = self.clients.get_mut(client.0) else {
             return Ok(());
         };
         let asker = Asker {
@@ -243,10 +255,16 @@ impl Server {
                 ReplyTo::Stream(..) => Transport::Stream,
             },
         };
+        let version = self.shared.version();
         let outcome = answer::respond(&self.shared.directory(), &asker, &packet);
         match outcome {
             Outcome::Silence => {}
-            Outcome::Answer(answer) => self.reply(client, reply_to, &answer),
+            Outcome::Answer(answer) => {
+                if asker.transport == Transport::Datagram {
+                    asking.remembered.keep(version, &packet, &answer);
+                }
+                self.reply(client, reply_to, &answer);
+            }
             Outcome::Forward(_) if asking.forwards >= MOST_FORWARDS => {
                 self.reply(client, reply_to, &answer::failure(&packet));
             }

@@ -45,7 +45,10 @@ fn serve(port: u16) -> Result<()> {
 
 /// GB (10^9 bytes) per second into a server, sent from a file in memory so that nothing is copied here.
 fn throughput(address: SocketAddr, time: Duration) -> Result<()> {
-    let source = File::from(rustix::fs::memfd_create("zeros", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let source = File::from(rustix::fs::memfd_create(
+        "zeros",
+        rustix::fs::MemfdFlags::CLOEXEC,
+    )?);
     source.set_len(BLOCK as u64)?;
     let mut connection = TcpStream::connect(address)?;
     let (start, mut sent) = (Instant::now(), 0);
@@ -101,13 +104,22 @@ fn names(name: &str, window: u16, time: Duration) -> Result<()> {
     let (start, mut times, mut answer) = (Instant::now(), Vec::new(), [0; 512]);
     while start.elapsed() < time {
         let length = client.recv(&mut answer).context("no answer in time")?;
-        ensure!(length > 12 && answer[6..8] != [0, 0], "no address in the answer");
-        let sent = asked.remove(&u16::from_be_bytes([answer[0], answer[1]])).context("an answer to no question")?;
+        ensure!(
+            length > 12 && answer[6..8] != [0, 0],
+            "no address in the answer"
+        );
+        let sent = asked
+            .remove(&u16::from_be_bytes([answer[0], answer[1]]))
+            .context("an answer to no question")?;
         times.push(sent.elapsed());
         ask(&mut asked)?;
     }
     let elapsed = start.elapsed().as_secs_f64();
     times.sort_unstable();
-    println!("{} {}", times.len() as f64 / elapsed, times[times.len() * 99 / 100].as_secs_f64() * 1000.0);
+    println!(
+        "{} {}",
+        times.len() as f64 / elapsed,
+        times[times.len() * 99 / 100].as_secs_f64() * 1000.0
+    );
     Ok(())
 }

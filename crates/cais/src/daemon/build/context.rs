@@ -35,7 +35,10 @@ impl Context {
         query: &BuildQuery,
     ) -> Result<Self> {
         let id = ContainerId::from_bytes(cais_engine::create::random()?);
-        let directory = directory.join("contexts").join(id.to_string());
+        let contexts = directory.join("contexts");
+        make(&contexts)?;
+        cais_sys::tree::spread(open_directory(&contexts)?);
+        let directory = contexts.join(id.to_string());
         make(&directory)?;
         let mut context = Self {
             directory,
@@ -86,9 +89,7 @@ impl Context {
 
     /// The root of the files.
     pub fn open(&self) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(self.path(), flags, Mode::empty())
-            .map_err(|errno| Error::internal(format!("{}: {errno}", self.path().display())))
+        open_directory(&self.path())
     }
 
     /// A file of the context; links are followed within the context only.
@@ -138,6 +139,12 @@ impl Drop for Context {
             tracing::warn!(%error, directory = %self.directory.display(), "a build context stays");
         }
     }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| Error::internal(format!("{}: {errno}", path.display())))
 }
 
 fn make(path: &Path) -> Result<()> {

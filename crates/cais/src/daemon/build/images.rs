@@ -16,6 +16,7 @@ use cais_types::api::AuthConfig;
 use cais_types::api::query::PullQuery;
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
 use futures_util::StreamExt as _;
+use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -99,6 +100,13 @@ impl ImageStore for BuildImages {
         let root = self.store.create_tree(&id, image)?;
         failpoint::reach("build-tree");
         Ok((id, root))
+    }
+
+    fn upper(&self, snapshot: &ContainerId) -> Result<OwnedFd> {
+        let path = self.store.upper(snapshot);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| Error::internal(format!("{}: {errno}", path.display())))
     }
 
     fn discard(&self, snapshot: &ContainerId) -> Result<()> {
