@@ -25,6 +25,7 @@ mod kills;
 mod lifecycle;
 mod matrix;
 mod names;
+mod network_faces;
 mod network_kills;
 mod networks;
 mod policies;

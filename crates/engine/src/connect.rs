@@ -79,6 +79,7 @@ pub async fn connect(
     let files = EtcFiles::new(&house.directory(&record.id));
     let own = network::own_entries(&record, [&made]);
     log_failure(container, written(files::add_own(&files.hosts(), &own)));
+    log_failure(container, follow(house, container, &record));
     house.events.network("connect", &facts, &record.id);
     Ok(())
 }
@@ -144,6 +145,7 @@ async fn leave(
         container,
         written(files::remove_own(&files.hosts(), &addresses)),
     );
+    log_failure(container, follow(house, container, record));
     house.events.network("disconnect", facts, &record.id);
     Ok(())
 }
@@ -154,6 +156,12 @@ fn forget(house: &House, container: &Container, network: &str) -> Result<()> {
         record.network.endpoints.remove(network);
     });
     changed.map(drop)
+}
+
+fn follow(house: &House, container: &Container, before: &Record) -> Result<()> {
+    let files = EtcFiles::new(&house.directory(&container.id));
+    let records = (before, &*container.record());
+    network::follow_networks(records, &*house.ports.sandboxes, &files)
 }
 
 fn refuse_removed(record: &Record) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Legacy links (`--link`) on the default bridge: a name for another container in `/etc/hosts`, and variables that tell
 //! where its ports are. On networks of users' own, links are names for the resolver and nothing of them is here.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ pub fn resolve(house: &House, host: &HostConfig) -> Result<Vec<Link>> {
 /// What the links come to now; containers that have been removed since are left out.
 ///
 /// # Errors
-/// Conflict: a container that does not run; Internal: one that is not on the default bridge.
+/// Internal: a container that is not on the default bridge; Conflict: one that does not run.
 pub fn evaluate(house: &House, record: &Record) -> Result<Linked> {
     let mut linked = Linked::default();
     for link in &record.links {
@@ -96,6 +97,12 @@ pub fn evaluate(house: &House, record: &Record) -> Result<Linked> {
             continue;
         };
         let target = target.record();
+        if !target.endpoints.contains_key(NETWORK) {
+            return Err(Error::internal(format!(
+                "Cannot link to {}, as it does not belong to the default network",
+                target.slash_name()
+            )));
+        }
         if !target.state.status.has_process() {
             return Err(Error::conflict(format!(
                 "Cannot link to a non running container: {} AS {}/{}",
@@ -172,6 +179,19 @@ fn variables(record: &Record, link: &Link, target: &Record, address: &str) -> Ve
     let own = own.filter(|(name, _)| !matches!(*name, "HOME" | "PATH"));
     env.extend(own.map(|(name, value)| format!("{prefix}_ENV_{name}={value}")));
     env
+}
+
+/// The names that containers have by links to them, `/PARENT/ALIAS`.
+pub fn names(house: &House) -> BTreeMap<ContainerId, Vec<String>> {
+    let mut names: BTreeMap<ContainerId, Vec<String>> = BTreeMap::new();
+    for container in house.store.all() {
+        let record = container.record();
+        for link in &record.links {
+            let name = format!("{}/{}", record.slash_name(), link.alias);
+            names.entry(link.target).or_default().push(name);
+        }
+    }
+    names
 }
 
 /// How `inspect` shows the links of a container.

@@ -11,6 +11,7 @@ use cais_types::{ErrorClass, Result};
 
 use crate::filter::{ContainerFilter, PruneFilter};
 use crate::house::{House, blocking};
+use crate::links;
 use crate::record::Record;
 use crate::remove;
 use crate::state::Status;
@@ -33,28 +34,34 @@ pub async fn list(house: &Arc<House>, query: ContainerListQuery) -> Result<Vec<C
     if let Ok(limit @ 1..) = usize::try_from(query.limit) {
         records.truncate(limit);
     }
+    let linked = links::names(house);
+    let mut summaries: Vec<_> = records
+        .iter()
+        .map(|record| summary(house, record))
+        .collect();
+    for (one, record) in summaries.iter_mut().zip(&records) {
+        one.names
+            .extend(linked.get(&record.id).into_iter().flatten().cloned());
+    }
     if !query.size {
-        return Ok(records
-            .iter()
-            .map(|record| summary(house, record))
-            .collect());
+        return Ok(summaries);
     }
     let house = Arc::clone(house);
     blocking(move || {
-        records
-            .iter()
-            .map(|record| summary_with_size(&house, record))
+        let pairs = records.iter().zip(summaries);
+        pairs
+            .map(|(record, one)| with_size(&house, record, one))
             .collect()
     })
     .await
 }
 
-fn summary_with_size(house: &House, record: &Record) -> Result<ContainerSummary> {
+fn with_size(house: &House, record: &Record, one: ContainerSummary) -> Result<ContainerSummary> {
     let (size_rw, size_root_fs) = house.ports.rootfs.usage(&record.id, &record.image)?;
     Ok(ContainerSummary {
         size_rw: size_rw.cast_signed(),
         size_root_fs: size_root_fs.cast_signed(),
-        ..summary(house, record)
+        ..one
     })
 }
 

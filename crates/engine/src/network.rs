@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cais_types::api::{EndpointSettings, PortBinding};
-use cais_types::{ContainerId, Result};
+use cais_types::{ContainerId, Error, Result};
 
 use crate::files::{self, EtcFiles, OwnAddress};
 use crate::house::House;
@@ -11,6 +11,9 @@ use crate::links;
 use crate::ports::{DnsWish, PortRequest, Sandbox, SandboxRequest, SandboxStore};
 use crate::record::{NetworkMode, NetworkState, Record};
 use crate::spec::hostname;
+
+/// The name that leads to the host in every container.
+const HOST: &str = "host.docker.internal";
 
 /// The request for a container with a sandbox of its own; `None` when it shares one or needs none.
 pub fn request(record: &Record) -> Option<SandboxRequest> {
@@ -187,15 +190,7 @@ pub fn write_hosts(
     sandboxes: &dyn SandboxStore,
     files: &EtcFiles,
 ) -> std::io::Result<()> {
-    let wanted = record.host_config.extra_hosts.iter().flatten();
-    let mut gateway = None;
-    let mut extra = Vec::new();
-    for entry in wanted {
-        if entry.ends_with("host-gateway") && gateway.is_none() {
-            gateway = sandboxes.host_gateway();
-        }
-        extra.extend(files::extra_host(entry, gateway));
-    }
+    let extra = extra_hosts(record, sandboxes);
     let mut own = links::lines(record);
     let addresses = sandbox
         .map(|sandbox| own_entries(record, sandbox.endpoints.values()))
@@ -209,6 +204,22 @@ pub fn write_hosts(
         None => files::hosts_text(&extra, &own),
     };
     files::write_in_place(&files.hosts(), &text)
+}
+
+/// The names of `--add-host`, and the host's own where no resolver answers for it.
+fn extra_hosts(record: &Record, sandboxes: &dyn SandboxStore) -> Vec<(String, String)> {
+    let wanted = record.host_config.extra_hosts.iter().flatten();
+    let of_host = record.endpoints.keys().eq(["bridge"]);
+    let names_gateway = wanted.clone().any(|entry| entry.ends_with("host-gateway"));
+    let gateway = (of_host || names_gateway)
+        .then(|| sandboxes.host_gateway())
+        .flatten();
+    let wanted = wanted.filter_map(|entry| files::extra_host(entry, gateway));
+    let mut extra: Vec<_> = wanted.collect();
+    if of_host && !extra.iter().any(|(name, _)| name == HOST) {
+        extra.extend(gateway.map(|gateway| (HOST.to_owned(), gateway.to_string())));
+    }
+    extra
 }
 
 /// The lines of `/etc/hosts` for these endpoints of a container.
@@ -233,27 +244,51 @@ pub fn own_entries<'a>(
         .collect()
 }
 
+fn resolv_conf(record: &Record, sandboxes: &dyn SandboxStore) -> Result<String> {
+    let dns = dns(record);
+    let mode = record.network_mode();
+    if mode == NetworkMode::Host && dns == DnsWish::default() {
+        return Ok(std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    }
+    let networks: Vec<String> = match mode {
+        NetworkMode::Networks => record.endpoints.keys().cloned().collect(),
+        NetworkMode::Host => vec!["host".to_owned()],
+        _ => Vec::new(),
+    };
+    sandboxes.resolv_conf(&networks, &dns)
+}
+
+/// Lets `resolv.conf` follow a change of the networks of a running container, unless the container has made it its own.
+///
+/// # Errors
+/// Those of the network room, and of reading and writing the file.
+pub fn follow_networks(
+    (before, after): (&Record, &Record),
+    sandboxes: &dyn SandboxStore,
+    files: &EtcFiles,
+) -> Result<()> {
+    let (old, new) = (
+        resolv_conf(before, sandboxes)?,
+        resolv_conf(after, sandboxes)?,
+    );
+    let path = files.resolv_conf();
+    let written = std::fs::read_to_string(&path).and_then(|text| {
+        if old != new && text == old {
+            files::write_in_place(&path, &new)?;
+        }
+        Ok(())
+    });
+    written.map_err(|error| Error::internal(format!("cannot write resolv.conf: {error}")))
+}
+
 /// Writes `hostname` and `resolv.conf`, which need no sandbox.
 ///
 /// # Errors
 /// Those of the network room, and of writing the files.
 pub fn write_names(record: &Record, sandboxes: &dyn SandboxStore, files: &EtcFiles) -> Result<()> {
-    let dns = dns(record);
-    let mode = record.network_mode();
-    let text = if mode == NetworkMode::Host && dns == DnsWish::default() {
-        std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-    } else {
-        let networks: Vec<String> = match mode {
-            NetworkMode::Networks => record.endpoints.keys().cloned().collect(),
-            NetworkMode::Host => vec!["host".to_owned()],
-            _ => Vec::new(),
-        };
-        sandboxes.resolv_conf(&networks, &dns)?
-    };
+    let text = resolv_conf(record, sandboxes)?;
     let written = files::write_in_place(&files.resolv_conf(), &text).and_then(|()| {
         files::write_in_place(&files.hostname(), &format!("{}\n", hostname(record)))
     });
-    written.map_err(|error| {
-        cais_types::Error::internal(format!("cannot write the container's files: {error}"))
-    })
+    written.map_err(|error| Error::internal(format!("cannot write the container's files: {error}")))
 }

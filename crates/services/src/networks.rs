@@ -8,7 +8,7 @@ use cais_types::api::{
     EndpointResource, EndpointSettings, Network, NetworkConnectRequest, NetworkCreateRequest,
     NetworkCreateResponse, NetworkDisconnectRequest, NetworkPruneResponse,
 };
-use cais_types::{Error, Result};
+use cais_types::{Error, ErrorClass, Result};
 
 use cais_engine::connect;
 use cais_engine::filter::PruneFilter;
@@ -146,7 +146,7 @@ impl Networks {
                 "{} is a pre-defined network and cannot be removed",
                 network.name
             );
-            return Err(Error::new(cais_types::ErrorClass::Forbidden, text));
+            return Err(Error::new(ErrorClass::Forbidden, text));
         }
         if !network.containers.is_empty() {
             let text = format!(
@@ -155,7 +155,7 @@ impl Networks {
                 network.id,
                 active(&network)
             );
-            return Err(Error::new(cais_types::ErrorClass::Forbidden, text));
+            return Err(Error::new(ErrorClass::Forbidden, text));
         }
         let id = network.id.clone();
         self.with_catalog(move |catalog| catalog.remove(&id))
@@ -179,7 +179,14 @@ impl Networks {
     /// # Errors
     /// See [`connect`].
     pub async fn disconnect(&self, name: &str, request: NetworkDisconnectRequest) -> Result<()> {
-        let container = self.house.store.find(&request.container)?;
+        let container = match self.house.store.find(&request.container) {
+            Err(error) if request.force && error.class() == ErrorClass::NotFound => {
+                self.inspect(name).await?;
+                let text = format!("endpoint {} not found", request.container);
+                return Err(Error::not_found(text));
+            }
+            found => found?,
+        };
         connect::disconnect(&self.house, &container, name, request.force).await
     }
 
@@ -191,7 +198,8 @@ impl Networks {
         let filter = PruneFilter::new(filters)?;
         let mut response = NetworkPruneResponse::default();
         for network in self.with_catalog(|catalog| catalog.all()).await? {
-            let kept = PREDEFINED.contains(&network.name.as_str())
+            let kept = network.config_only
+                || PREDEFINED.contains(&network.name.as_str())
                 || !self.endpoints(&network.id).is_empty();
             if kept || !filter.accepts(&network.created, &network.labels) {
                 continue;

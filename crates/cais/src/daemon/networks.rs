@@ -334,8 +334,7 @@ fn network(record: NetworkRecord) -> Network {
         enable_ipv4: record.ipv4,
         enable_ipv6: record.ipv6,
         ipam: Ipam {
-            config: Some(pools.collect()),
-
+            config: (!matches!(record.name.as_str(), "host" | "none")).then(|| pools.collect()),
             options: record.ipam_options,
             driver: record.ipam_driver,
         },

@@ -58,7 +58,7 @@ pub fn create(
     let id = ContainerId::from_bytes(seed);
     if let Some(owner) = host.network_mode.strip_prefix("container:") {
         // Who shares a network goes by its owner's names.
-        let owner = house.store.find(owner)?.record();
+        let owner = house.store.find(owner).map_err(not_the_image)?.record();
         config.hostname.clone_from(&owner.config.hostname);
         config.domainname.clone_from(&owner.config.domainname);
     }
@@ -195,9 +195,6 @@ impl Draft<'_> {
             Ok(other.record().mounts.clone())
         };
         let mut mounts = mounts::wishes(&self.config, &self.host, &other)?;
-        if let Some(other) = self.host.network_mode.strip_prefix("container:") {
-            house.store.find(other).map_err(not_the_image)?;
-        }
         let directory = house.directory(&self.id);
         DirBuilder::new()
             .mode(0o710)

@@ -72,10 +72,8 @@ fn mistakes(record: &NetworkRecord, asked: &EndpointSettings) -> Vec<String> {
         }
     }
     errors.extend(wrong_addresses(&ipam));
-    if record.is_user_defined() && errors.is_empty() {
-        for (ipv6, text) in [(false, &ipam.ipv4_address), (true, &ipam.ipv6_address)] {
-            errors.extend(out_of_range(record, ipv6, text));
-        }
+    for (ipv6, text) in [(false, &ipam.ipv4_address), (true, &ipam.ipv6_address)] {
+        errors.extend(out_of_range(record, ipv6, text));
     }
     let options = asked.driver_opts.clone().unwrap_or_default();
     errors.extend(check_sysctls(&options).err().map(|error| error.to_string()));
@@ -105,12 +103,15 @@ fn wrong_addresses(ipam: &EndpointIpamConfig) -> impl Iterator<Item = String> {
 
 /// Addresses may be chosen only where the user chose the subnet.
 fn out_of_range(record: &NetworkRecord, ipv6: bool, text: &str) -> Option<String> {
-    let address: IpAddr = text.parse().ok()?;
+    if text.is_empty() {
+        return None;
+    }
     let mut chosen = record.pools_of(ipv6).filter(|pool| pool.chosen).peekable();
     if chosen.peek().is_none() {
         let text = "user specified IP address is supported only when connecting to networks with user configured subnets";
         return Some(text.to_owned());
     }
-    let inside = chosen.any(|pool| pool.subnet.contains(&address));
-    (!inside).then(|| format!("no configured subnet or ip-range contain the IP address {address}"))
+    let address: Option<IpAddr> = text.parse().ok();
+    let inside = address.is_some_and(|address| chosen.any(|pool| pool.subnet.contains(&address)));
+    (!inside).then(|| format!("no configured subnet or ip-range contain the IP address {text}"))
 }

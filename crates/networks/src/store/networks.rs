@@ -256,7 +256,10 @@ impl Store {
         if record.config_only
             && networks.any(|one| one.record.config_from.as_ref() == Some(&record.name))
         {
-            let text = format!("configuration network {:?} is in use", record.name);
+            let text = format!(
+                "error while removing network: configuration network {:?} is in use",
+                record.name
+            );
             return Err(NetworkError::Forbidden(text));
         }
         self.detach(&mut state, &record)
@@ -280,12 +283,15 @@ fn check(request: &NetworkRequest) -> Result<Driver, NetworkError> {
         && (request.ingress || request.internal || request.attachable || !request.scope.is_empty())
     {
         return forbidden(
-            "configuration networks can only contain network specific fields. Network operator fields like [ ingress | \
+            "configuration network can only contain network specific fields. Network operator fields like [ ingress | \
              internal | attachable | scope ] are not supported.",
         );
     }
-    if request.ingress || matches!(request.scope.as_str(), "swarm" | "global") {
-        return forbidden(NO_SWARM);
+    if request.ingress {
+        return forbidden("Ingress network can only be global scope network");
+    }
+    if matches!(request.scope.as_str(), "swarm" | "global") {
+        return forbidden("cannot create a swarm scoped network when swarm is not active");
     }
     if !matches!(request.scope.as_str(), "" | "local") {
         let text = format!("invalid network scope: {}", request.scope);

@@ -1,0 +1,195 @@
+//! What the commands and the API say of networks, and what follows from a change while a container runs.
+
+use cais_testkit::TestDaemon;
+
+use crate::{daemon, inspect, refused};
+
+/// A container that waits.
+fn run(daemon: &TestDaemon, name: &str, flags: &[&str]) {
+    let name = format!("--name={name}");
+    let args = [&["run", "-d", &name], flags, &["busybox", "sleep", "1000"]].concat();
+    daemon.cais(&args).unwrap();
+}
+
+fn exec(daemon: &TestDaemon, container: &str, script: &str) -> String {
+    daemon
+        .cais(&["exec", container, "sh", "-c", script])
+        .unwrap()
+}
+
+fn resolv_conf(daemon: &TestDaemon, container: &str) -> String {
+    exec(daemon, container, "cat /etc/resolv.conf")
+}
+
+#[test]
+fn what_is_refused_is_refused_in_dockers_words() {
+    let daemon = daemon();
+    let number = daemon.subnet().number();
+    let subnet = format!("--subnet=10.217.{number}.0/24");
+    daemon.cais(&["network", "create", &subnet, "one"]).unwrap();
+    daemon
+        .cais(&["network", "create", "--config-only", "conf"])
+        .unwrap();
+    daemon
+        .cais(&["network", "create", "--config-from=conf", "two"])
+        .unwrap();
+    run(&daemon, "box", &[]);
+    let half = format!("--subnet=10.217.{number}.0/25");
+    let inside = format!("--ip=10.217.{number}.9");
+    for (args, want) in [
+        (
+            &["network", "create", &half, "x"][..],
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ),
+        (
+            &["network", "create", "one"],
+            "network with name one already exists",
+        ),
+        (
+            &["network", "create", "--ingress", "x"],
+            "Ingress network can only be global scope network",
+        ),
+        (
+            &["network", "create", "--scope=swarm", "x"],
+            "cannot create a swarm scoped network when swarm is not active",
+        ),
+        (
+            &["network", "create", "--config-only", "--internal", "x"],
+            "configuration network can only contain network specific fields. Network operator fields like \
+             [ ingress | internal | attachable | scope ] are not supported.",
+        ),
+        (
+            &["network", "rm", "conf"],
+            "error while removing network: configuration network \"conf\" is in use",
+        ),
+        (
+            &["network", "connect", "--ip=bad", "one", "box"],
+            "invalid endpoint settings:\n* invalid IPv4 address: bad\n\
+             * no configured subnet or ip-range contain the IP address bad",
+        ),
+        (
+            &["network", "connect", &inside, "two", "box"],
+            "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with \
+             user configured subnets",
+        ),
+        (
+            &["network", "disconnect", "-f", "one", "nobody"],
+            "endpoint nobody not found",
+        ),
+        (
+            &["network", "disconnect", "one", "nobody"],
+            "No such container: nobody",
+        ),
+        (
+            &["run", "--network=container:nobody", "busybox", "true"],
+            "No such container: nobody",
+        ),
+    ] {
+        let text = refused(&daemon, args);
+        let said = text.starts_with(&format!("Error response from daemon: {want}\n"))
+            || text.starts_with(&format!("cais: Error response from daemon: {want}\n"));
+        assert!(said, "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn prune_leaves_configurations() {
+    let daemon = daemon();
+    for (flag, name) in [("--config-only", "conf"), ("--internal", "plain")] {
+        daemon.cais(&["network", "create", flag, name]).unwrap();
+    }
+    let pruned = daemon.cais(&["network", "prune", "-f"]).unwrap();
+    assert_eq!(pruned, "Deleted Networks:\nplain\n\n");
+    daemon.cais(&["network", "rm", "conf"]).unwrap();
+}
+
+#[test]
+fn links_are_names_of_their_targets() {
+    let daemon = daemon();
+    run(&daemon, "target", &["--expose=80"]);
+    run(&daemon, "parent", &["--link=target:alias"]);
+    let all = [
+        "ps",
+        "--no-trunc",
+        "--format={{.Names}}",
+        "--filter=name=target",
+    ];
+    assert_eq!(daemon.cais(&all).unwrap(), "target,parent/alias\n");
+    assert_eq!(daemon.docker(&all).unwrap(), "target,parent/alias\n");
+    assert_eq!(
+        daemon.cais(&["ps", "--format={{.Names}}"]).unwrap(),
+        "parent\ntarget\n"
+    );
+    let address = inspect(&daemon, "target", "{{.NetworkSettings.IPAddress}}");
+    let variables = exec(&daemon, "parent", "env");
+    let port = format!("ALIAS_PORT_80_TCP=tcp://{address}:80\n");
+    assert!(variables.contains(&port), "{variables}");
+    daemon.cais(&["network", "create", "other"]).unwrap();
+    run(&daemon, "apart", &["--network=other"]);
+    let text = refused(&daemon, &["run", "--link=apart", "busybox", "true"]);
+    let want = "Cannot link to /apart, as it does not belong to the default network";
+    assert!(text.contains(want), "{text}");
+    daemon.cais(&["rm", "--link", "parent/alias"]).unwrap();
+    assert_eq!(daemon.cais(&all).unwrap(), "target\n");
+}
+
+#[test]
+fn the_host_has_a_name_everywhere() {
+    let daemon = daemon();
+    let gateway = daemon.subnet().gateway();
+    let gateway = gateway.split('/').next().unwrap();
+    daemon.cais(&["network", "create", "own"]).unwrap();
+    run(&daemon, "plain", &[]);
+    run(
+        &daemon,
+        "given",
+        &["--add-host=host.docker.internal:10.9.8.7"],
+    );
+    run(&daemon, "named", &["--network=own"]);
+    let ask = "ping -c1 -W1 host.docker.internal | sed -n '1s/.*(\\(.*\\)).*/\\1/p'";
+    assert_eq!(exec(&daemon, "plain", ask).trim(), gateway);
+    let hosts = exec(&daemon, "given", "grep host.docker.internal /etc/hosts");
+    assert_eq!(hosts, "10.9.8.7\thost.docker.internal\n");
+    let answer = exec(&daemon, "named", "nslookup host.docker.internal");
+    assert!(
+        answer.contains(&format!("Address: {gateway}\n")),
+        "{answer}"
+    );
+    assert_eq!(
+        exec(&daemon, "named", "grep -c docker /etc/hosts || true"),
+        "0\n"
+    );
+}
+
+#[test]
+fn resolv_conf_follows_the_networks_until_it_is_written_to() {
+    let daemon = daemon();
+    let internal = "nameserver 127.0.0.11\n";
+    daemon.cais(&["network", "create", "own"]).unwrap();
+    run(&daemon, "peer", &["--network=own"]);
+    for name in ["moves", "writes"] {
+        run(&daemon, name, &["--dns=10.9.8.7"]);
+        assert!(!resolv_conf(&daemon, name).contains(internal));
+    }
+    exec(&daemon, "writes", "echo '# mine' >>/etc/resolv.conf");
+    let written = resolv_conf(&daemon, "writes");
+    for name in ["moves", "writes"] {
+        daemon.cais(&["network", "connect", "own", name]).unwrap();
+    }
+    assert!(resolv_conf(&daemon, "moves").contains(internal));
+    let answer = exec(&daemon, "moves", "nslookup peer");
+    let address = inspect(
+        &daemon,
+        "peer",
+        "{{.NetworkSettings.Networks.own.IPAddress}}",
+    );
+    assert!(
+        answer.contains(&format!("Address: {address}\n")),
+        "{answer}"
+    );
+    assert_eq!(resolv_conf(&daemon, "writes"), written);
+    daemon
+        .cais(&["network", "disconnect", "own", "moves"])
+        .unwrap();
+    assert!(resolv_conf(&daemon, "moves").contains("nameserver 10.9.8.7\n"));
+}
