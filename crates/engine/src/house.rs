@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cais_state::{Db, Durability};
+use cais_state::Db;
 use cais_types::api::{LogConfig, Ulimit};
 use cais_types::{ContainerId, Error, Result};
 
@@ -131,15 +131,6 @@ impl House {
             parent
         };
         format!("/{}/{id}", parent.trim_matches('/'))
-    }
-
-    /// Containers that vanish with their process need no fsync.
-    pub fn durability(auto_remove: bool) -> Durability {
-        if auto_remove {
-            Durability::Process
-        } else {
-            Durability::Power
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cais_state::Durability;
 use cais_types::api::{
     ContainerConfig, ContainerState, EndpointSettings, Health, HostConfig, MountPoint, PortBinding,
 };
@@ -14,6 +15,8 @@ use crate::state::{State, Status};
 
 /// The table of container records.
 pub const TABLE: &str = "container";
+/// The label of a container that runs a step of a build: the id of the build.
+pub const BUILD_LABEL: &str = "io.cais.build";
 
 /// Everything about one container that outlives the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +91,15 @@ impl Record {
                 Some(other) => NetworkMode::Container(other.to_owned()),
                 None => NetworkMode::Networks,
             },
+        }
+    }
+
+    /// What its record is to outlive. One that vanishes with its process or its build is not worth an fsync.
+    pub fn durability(&self) -> Durability {
+        if self.auto_remove() || self.config.labels.contains_key(BUILD_LABEL) {
+            Durability::Process
+        } else {
+            Durability::Power
         }
     }
 

@@ -87,7 +87,7 @@ pub async fn discard(
         session.stop_watching();
         session.cancel_restart();
     }
-    let durability = House::durability(record.auto_remove());
+    let durability = record.durability();
     let has_volumes = record
         .mounts
         .iter()

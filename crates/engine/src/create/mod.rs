@@ -212,11 +212,11 @@ impl Draft<'_> {
             resolver.resolve(&mut mounts, &dirs)?;
         }
         let warnings = defaults::warnings(&self.host);
-        let durability = House::durability(self.host.auto_remove);
         let record = self.record(mounts);
         debug_assert!(
             !matches!(record.network_mode(), NetworkMode::Networks if record.endpoints.is_empty())
         );
+        let durability = record.durability();
         let container = house.store.insert(record, durability)?;
         house.events.container(&container.record(), "create", &[]);
         Ok(warnings)

@@ -1,6 +1,8 @@
 //! The load generator of the network benchmarks: one process is a server or a client, in whatever network namespace it is
 //! started. Prints figures, one line a run, separated by spaces.
 
+#![expect(clippy::print_stdout, reason = "its figures are its output")]
+
 use std::{
     collections::HashMap,
     fs::File,

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cais_engine::Containers;
+pub use cais_engine::record::BUILD_LABEL as LABEL;
 use cais_state::{Db, Durability};
 use cais_types::api::query::{ContainerListQuery, Filters, RemoveQuery};
 use cais_types::{ContainerId, Error, Result};
 use tokio::sync::{RwLock, RwLockReadGuard};
-
-/// The label of a step's container: the id of its build.
-pub const LABEL: &str = "io.cais.build";
 
 /// Table of the ids of builds that go on, so that a daemon that was killed leaves none of their containers.
 const BUILDS: &str = "build-running";
