@@ -9,6 +9,7 @@ mod host;
 mod host_firewall;
 mod live;
 mod names;
+mod options;
 mod outbound;
 mod parents;
 mod ports;

@@ -83,6 +83,8 @@ impl NetworkDriver for BridgeDriver {
             made: found.is_none(),
             icc: options.flag("com.docker.network.bridge.enable_icc", true)?,
             masquerade: options.flag("com.docker.network.bridge.enable_ip_masquerade", true)?,
+            host_ipv4: options.address("com.docker.network.host_ipv4")?,
+            host_ipv6: options.address("com.docker.network.host_ipv6")?,
             gateway_mode_ipv4: options.gateway_mode(false, record.internal)?,
             gateway_mode_ipv6: options.gateway_mode(true, record.internal)?,
             host_binding: options.address("com.docker.network.bridge.host_binding_ipv4")?,

@@ -1,7 +1,7 @@
 //! Reads driver options, with Docker's texts for wrong ones.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use crate::error::NetworkError;
 use crate::store::GatewayMode;
@@ -76,12 +76,12 @@ impl<'a> Options<'a> {
         Ok(mode)
     }
 
-    /// An IPv4 address of the host.
-    pub fn address(self, label: &str) -> Result<Option<Ipv4Addr>, NetworkError> {
+    /// An address of the host.
+    pub fn address<T: FromStr>(self, label: &str) -> Result<Option<T>, NetworkError> {
         let Some(text) = self.text(label) else {
             return Ok(None);
         };
-        let address = text.parse().map_err(|_| failed(label, text, "nil ip"))?;
-        Ok(Some(address))
+        let address = text.parse();
+        address.map(Some).map_err(|_| failed(label, text, "nil ip"))
     }
 }

@@ -8,7 +8,7 @@ use crate::nft::{Atom, Chain, Family, Field, Hook, HookKind, HookPoint, Statemen
 
 use super::{
     ADMITTED, ADMITTED_ANYWHERE, Admission, BRIDGES, BridgeRules, Entry, FamilyRules, OPEN,
-    PUBLISHED, PUBLISHED_ANYWHERE, Policy,
+    PUBLISHED, PUBLISHED_ANYWHERE, Policy, Source,
 };
 
 /// Where packets go that passed the host's own input rules.
@@ -224,8 +224,13 @@ fn bridge_chains(family: Family, bridge: &BridgeRules, rules: &FamilyRules) -> V
         Statement::Translated,
         Statement::Masquerade,
     ])];
-    if rules.masquerade && !bridge.internal {
-        leaving.push(rule([Statement::output(name, true), Statement::Masquerade]));
+    let translated = match rules.source {
+        Source::Kept => None,
+        Source::OfInterface => Some(Statement::Masquerade),
+        Source::Fixed(address) => Some(Statement::Source(address)),
+    };
+    if let Some(translated) = translated.filter(|_| !bridge.internal) {
+        leaving.push(rule([Statement::output(name, true), translated]));
     }
     chains.push(chain("leaving", leaving));
     chains

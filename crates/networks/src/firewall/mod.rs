@@ -34,13 +34,24 @@ pub enum Entry {
     Routed,
 }
 
+/// Under which source address packets leave a bridge for elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Their own.
+    Kept,
+    /// That of the interface they leave by.
+    OfInterface,
+    /// One of the host's.
+    Fixed(IpAddr),
+}
+
 /// What the firewall must know of one address family of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilyRules {
     /// Its subnet.
     pub subnet: IpNet,
-    /// Whether its traffic leaves under the host's address.
-    pub masquerade: bool,
+    /// The source of what leaves.
+    pub source: Source,
     /// What comes in.
     pub entry: Entry,
 }

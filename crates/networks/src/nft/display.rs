@@ -264,6 +264,7 @@ fn print_statement(line: &mut String, family: Family, statement: &Statement) -> 
             )
         }
         Statement::Masquerade => line.write_str("masquerade"),
+        Statement::Source(address) => write!(line, "snat to {address}"),
         Statement::Port {
             protocol,
             side,

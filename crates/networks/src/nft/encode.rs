@@ -362,6 +362,7 @@ fn add_statement(list: &mut Messages, family: Family, statement: &Statement) {
             expr::destination(list, family);
         }
         Statement::Masquerade => expr::masquerade(list),
+        Statement::Source(address) => expr::source(list, family, &octets(*address)),
         Statement::Port {
             protocol,
             side,

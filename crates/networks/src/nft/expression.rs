@@ -24,6 +24,7 @@ const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_F_DADDR: u32 = 2;
+const NAT_SNAT: u32 = 0;
 const NAT_DNAT: u32 = 1;
 const CHECKSUM_INET: u32 = 1;
 const UDP: u8 = 17;
@@ -154,17 +155,38 @@ pub fn look_up(rule: &mut Messages, map: &str) {
     });
 }
 
+/// The number of an address family in `nat` expressions.
+fn number(family: Family) -> u32 {
+    match family {
+        Family::Ip => 2,
+        Family::Ip6 => 10,
+    }
+}
+
 /// Translates the destination to the address in the first registers and the port in the next one.
 pub fn destination(rule: &mut Messages, family: Family) {
-    let (number, places) = match family {
-        Family::Ip => (2, 1),
-        Family::Ip6 => (10, 4),
+    let places = match family {
+        Family::Ip => 1,
+        Family::Ip6 => 4,
     };
     expression(rule, "nat", |data| {
         data.put_be32(1, NAT_DNAT)
-            .put_be32(2, number)
+            .put_be32(2, number(family))
             .put_be32(3, FIRST)
             .put_be32(5, FIRST + places);
+    });
+}
+
+/// Translates the source to an address.
+pub fn source(rule: &mut Messages, family: Family, address: &[u8]) {
+    expression(rule, "immediate", |data| {
+        data.put_be32(1, FIRST);
+        value(data, 2, address);
+    });
+    expression(rule, "nat", |data| {
+        data.put_be32(1, NAT_SNAT)
+            .put_be32(2, number(family))
+            .put_be32(3, FIRST);
     });
 }
 

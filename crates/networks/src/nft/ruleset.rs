@@ -243,6 +243,8 @@ pub enum Statement {
     },
     /// Source translated to the address of the interface it leaves by.
     Masquerade,
+    /// Source translated to an address.
+    Source(IpAddr),
     /// The packet is of this transport protocol, and from or to this port.
     Port {
         /// Transport protocol number.

@@ -8,11 +8,11 @@ use cais_types::ContainerId;
 
 use crate::bridge;
 use crate::error::NetworkError;
-use crate::firewall::{BridgeRules, Entry, FamilyRules, PortRule, port_changes};
+use crate::firewall::{BridgeRules, Entry, FamilyRules, PortRule, Source, port_changes};
 use crate::netlink::{Messages, Socket, link};
 use crate::ports::{self, PublishedPort, Taken, Wish};
 
-use super::records::{EndpointRecord, GatewayMode, NetworkRecord, SandboxRecord};
+use super::records::{BridgeRecord, EndpointRecord, GatewayMode, NetworkRecord, SandboxRecord};
 use super::sandboxes::{PortBinding, PortRequest};
 use super::{State, Store};
 
@@ -50,10 +50,15 @@ impl NetworkRecord {
     pub(super) fn rules(&self) -> Option<BridgeRules> {
         let bridge = self.bridge.as_ref()?;
         let families = self.pools.iter().map(|pool| {
-            let entry = entry(self, pool.subnet.addr().is_ipv6());
+            let ipv6 = pool.subnet.addr().is_ipv6();
+            let entry = entry(self, ipv6);
             FamilyRules {
                 subnet: pool.subnet,
-                masquerade: bridge.masquerade && entry != Entry::Routed,
+                source: if bridge.masquerade && entry != Entry::Routed {
+                    bridge.source(ipv6)
+                } else {
+                    Source::Kept
+                },
                 entry,
             }
         });
@@ -64,6 +69,15 @@ impl NetworkRecord {
             icc: bridge.icc,
             trusted: bridge.trusted_interfaces.clone(),
         })
+    }
+}
+
+impl BridgeRecord {
+    /// Where translated packets seem to come from.
+    fn source(&self, ipv6: bool) -> Source {
+        let four = self.host_ipv4.filter(|_| !ipv6).map(IpAddr::V4);
+        let six = self.host_ipv6.filter(|_| ipv6).map(IpAddr::V6);
+        four.or(six).map_or(Source::OfInterface, Source::Fixed)
     }
 }
 

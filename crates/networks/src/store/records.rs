@@ -92,6 +92,12 @@ pub struct BridgeRecord {
     pub icc: bool,
     /// Whether traffic leaves under the host's address.
     pub masquerade: bool,
+    /// That address, where it is not the one of the interface (`com.docker.network.host_ipv4`).
+    #[serde(default)]
+    pub host_ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    #[serde(default)]
+    pub host_ipv6: Option<Ipv6Addr>,
     /// See [`GatewayMode`].
     pub gateway_mode_ipv4: GatewayMode,
     /// See [`GatewayMode`].

@@ -100,6 +100,8 @@ impl Store {
             made: self.makes_default_bridge(old.as_ref())?,
             icc: config.icc,
             masquerade: config.masquerade,
+            host_ipv4: None,
+            host_ipv6: None,
             gateway_mode_ipv4: GatewayMode::default(),
             gateway_mode_ipv6: GatewayMode::default(),
             host_binding: None,
