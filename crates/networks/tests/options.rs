@@ -181,7 +181,6 @@ fn auxiliary_addresses_are_nobodys() {
             auxiliary: [("router", "10.9.0.5"), ("printer", "10.9.0.4")]
                 .map(|(name, address)| (name.to_owned(), address.to_owned()))
                 .into(),
-            ..PoolRequest::default()
         };
         store.create_network(&small).unwrap();
         let one = open(&store, 1, &[]);
