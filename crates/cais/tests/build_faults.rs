@@ -316,7 +316,8 @@ fn a_build_that_fills_the_disk_fails_and_the_next_goes_on() {
         .unwrap();
     let text = |last: &str| format!("FROM busybox\nRUN echo x >/x\n{last}\n");
     let context = Context::new(&[("file", &"x".repeat(3 << 20))]);
-    let copies = "COPY file /1\nCOPY file /2\nCOPY file /3\nCOPY file /4";
+    // The first takes the file itself, the others are copies.
+    let copies = "COPY file /1\nCOPY file /2\nCOPY file /3\nCOPY file /4\nCOPY file /5";
     for (last, why) in [
         ("RUN cat /dev/zero >/big", "returned a non-zero code: 1"),
         (copies, "no space left on device"),
