@@ -193,3 +193,31 @@ fn resolv_conf_follows_the_networks_until_it_is_written_to() {
         .unwrap();
     assert!(resolv_conf(&daemon, "moves").contains("nameserver 10.9.8.7\n"));
 }
+
+#[test]
+fn without_a_default_bridge_containers_are_alone_unless_they_say_otherwise() {
+    let mut daemon = daemon();
+    daemon.restart_with(&["--bridge=none"]).unwrap();
+    let names = ["network", "ls", "--format={{.Name}}"];
+    assert_eq!(daemon.cais(&names).unwrap(), "host\nnone\n");
+    let bridge = format!("/sys/class/net/{}", daemon.name());
+    assert!(!std::path::Path::new(&bridge).exists(), "the former bridge");
+    let list = ["ls", "/sys/class/net"];
+    for flags in [&[][..], &["--network=bridge"], &["-p", "80"]] {
+        let args = [&["run", "--rm"], flags, &["busybox"], &list].concat();
+        assert_eq!(daemon.cais(&args).unwrap(), "lo\n", "{flags:?}");
+    }
+    daemon.cais(&["network", "create", "own"]).unwrap();
+    let own = [&["run", "--rm", "--network=own", "busybox"], &list[..]].concat();
+    assert_eq!(daemon.cais(&own).unwrap(), "eth0\nlo\n");
+    let gateway = [
+        "run",
+        "--rm",
+        "--add-host=x:host-gateway",
+        "busybox",
+        "true",
+    ];
+    let text = refused(&daemon, &gateway);
+    let want = "unable to derive the IP value for host-gateway";
+    assert!(text.contains(want), "{text}");
+}

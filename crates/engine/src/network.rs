@@ -183,14 +183,14 @@ fn with_protocol(port: &str) -> String {
 /// Writes `hosts` for a container whose sandbox is ready.
 ///
 /// # Errors
-/// Those of writing the file.
+/// No address for `host-gateway`, and those of writing the file.
 pub fn write_hosts(
     record: &Record,
     sandbox: Option<&Sandbox>,
     sandboxes: &dyn SandboxStore,
     files: &EtcFiles,
-) -> std::io::Result<()> {
-    let extra = extra_hosts(record, sandboxes);
+) -> Result<()> {
+    let extra = extra_hosts(record, sandboxes)?;
     let mut own = links::lines(record);
     let addresses = sandbox
         .map(|sandbox| own_entries(record, sandbox.endpoints.values()))
@@ -204,22 +204,27 @@ pub fn write_hosts(
         None => files::hosts_text(&extra, &own),
     };
     files::write_in_place(&files.hosts(), &text)
+        .map_err(|error| Error::internal(format!("cannot write hosts: {error}")))
 }
 
 /// The names of `--add-host`, and the host's own where no resolver answers for it.
-fn extra_hosts(record: &Record, sandboxes: &dyn SandboxStore) -> Vec<(String, String)> {
+fn extra_hosts(record: &Record, sandboxes: &dyn SandboxStore) -> Result<Vec<(String, String)>> {
     let wanted = record.host_config.extra_hosts.iter().flatten();
     let of_host = record.endpoints.keys().eq(["bridge"]);
     let names_gateway = wanted.clone().any(|entry| entry.ends_with("host-gateway"));
     let gateway = (of_host || names_gateway)
         .then(|| sandboxes.host_gateway())
         .flatten();
+    if names_gateway && gateway.is_none() {
+        let text = "unable to derive the IP value for host-gateway";
+        return Err(Error::internal(text));
+    }
     let wanted = wanted.filter_map(|entry| files::extra_host(entry, gateway));
     let mut extra: Vec<_> = wanted.collect();
     if of_host && !extra.iter().any(|(name, _)| name == HOST) {
         extra.extend(gateway.map(|gateway| (HOST.to_owned(), gateway.to_string())));
     }
-    extra
+    Ok(extra)
 }
 
 /// The lines of `/etc/hosts` for these endpoints of a container.

@@ -187,8 +187,7 @@ impl Run<'_> {
         {
             let files = EtcFiles::new(&self.house.directory(&record.id));
             let sandboxes = &*self.house.ports.sandboxes;
-            network::write_hosts(record, Some(sandbox), sandboxes, &files)
-                .map_err(|error| Error::internal(format!("cannot write hosts: {error}")))?;
+            network::write_hosts(record, Some(sandbox), sandboxes, &files)?;
         }
         let own = self.sandbox.as_ref().map(|sandbox| &sandbox.netns);
         let netns = own.or(shared_netns.as_ref());
@@ -368,8 +367,7 @@ fn prepare(house: &House, record: &Record, joined: Joined) -> Result<(OwnedFd, L
         _ => {
             let files = EtcFiles::new(&own);
             network::write_names(record, &*house.ports.sandboxes, &files)?;
-            network::write_hosts(record, None, &*house.ports.sandboxes, &files)
-                .map_err(|error| Error::internal(format!("cannot write hosts: {error}")))?;
+            network::write_hosts(record, None, &*house.ports.sandboxes, &files)?;
             own.clone()
         }
     };

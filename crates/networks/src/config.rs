@@ -19,7 +19,7 @@ pub enum PublishFirewall {
 /// The options of the networks of one daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of the default bridge (`--bridge`).
+    /// Name of the default bridge (`--bridge`); `none` for no default bridge.
     pub bridge: String,
     /// Name of our nftables tables.
     pub table: String,

@@ -73,6 +73,8 @@ impl TestDaemon {
             .create(true)
             .append(true)
             .open(self.root.path().join("daemon.log"))?;
+        // Sixteen small subnets for networks, which no other test gets.
+        let pool = format!("base=10.214.{number}.0/24,size=28");
         let mut command = Command::new(&self.binary);
         command
             .arg("daemon")
@@ -80,9 +82,9 @@ impl TestDaemon {
             .arg(format!("--data-root={}", self.data_root().display()))
             .arg(format!("--exec-root={}", self.exec_root().display()))
             .arg(format!("--config-file={}", self.config_file()?.display()))
-            .arg(format!("--bridge=caist{number}"))
+            .args(self.unless_given("--bridge=", format!("caist{number}")))
             .arg(format!("--bip={}", self.subnet.gateway()))
-            .args(self.address_pool())
+            .args(self.unless_given("--default-address-pool=", pool))
             .arg(format!("--firewall-table=caist{number}"))
             .arg(format!("--cgroup-parent=/caist{number}"))
             .arg("--ephemeral")
@@ -108,12 +110,10 @@ impl TestDaemon {
         Ok(())
     }
 
-    /// Sixteen small subnets for networks, which no other test gets; unless the test brings its own.
-    fn address_pool(&self) -> Option<String> {
-        let flag = "--default-address-pool=";
+    /// A flag, unless the test brings its own.
+    fn unless_given(&self, flag: &str, value: String) -> Option<String> {
         let given = self.flags.iter().any(|one| one.starts_with(flag));
-        let number = self.subnet.number();
-        (!given).then(|| format!("{flag}base=10.214.{number}.0/24,size=28"))
+        (!given).then(|| flag.to_owned() + &value)
     }
 
     fn config_file(&self) -> Result<PathBuf> {

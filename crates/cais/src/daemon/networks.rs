@@ -22,6 +22,13 @@ use ipnet::IpNet;
 /// Adapts [`Store`].
 pub struct Networks(pub Arc<Store>);
 
+impl Networks {
+    /// Whether the network is there; others than the default bridge are as long as they are named.
+    fn has(&self, network: &str) -> bool {
+        network != "bridge" || self.0.find(network).is_ok()
+    }
+}
+
 impl SandboxStore for Networks {
     fn facts(&self, network: &str) -> Result<NetworkFacts> {
         Ok(on_facts(self.0.facts(network)?))
@@ -66,10 +73,9 @@ impl SandboxStore for Networks {
     }
 
     fn open(&self, request: &SandboxRequest) -> Result<Sandbox> {
-        let wanted = request
-            .endpoints
-            .iter()
-            .map(|(name, asked)| Ok((name.clone(), endpoint_request(asked)?)));
+        let there = request.endpoints.iter();
+        let there = there.filter(|(name, _)| self.has(name));
+        let wanted = there.map(|(name, asked)| Ok((name.clone(), endpoint_request(asked)?)));
         let sandbox = self.0.open(&cais_networks::SandboxRequest {
             container: request.container,
             name: request.name.clone(),
@@ -120,7 +126,9 @@ impl SandboxStore for Networks {
     }
 
     fn resolv_conf(&self, networks: &[String], dns: &DnsWish) -> Result<String> {
-        Ok(self.0.resolv_conf(networks, &dns_wish(dns))?)
+        let there = networks.iter().filter(|name| self.has(name));
+        let there: Vec<String> = there.cloned().collect();
+        Ok(self.0.resolv_conf(&there, &dns_wish(dns))?)
     }
 
     fn host_gateway(&self) -> Option<IpAddr> {

@@ -45,7 +45,7 @@ pub struct Options {
     /// Set key=value labels to the daemon
     #[arg(long = "label", value_name = "list")]
     pub labels: Vec<String>,
-    /// Name of the default bridge
+    /// Name of the default bridge; "none" for no default bridge
     #[arg(short = 'b', long, value_name = "string", default_value = "cais0")]
     pub bridge: String,
     /// IPv4 address (CIDR) for the default bridge

@@ -147,11 +147,14 @@ fn endpoints(
     // Kept by name, as Docker does, whatever the user called them by.
     let mut endpoints = BTreeMap::new();
     for (network, settings) in wanted {
-        let facts = house
-            .ports
-            .sandboxes
-            .facts(&network)
-            .map_err(not_the_image)?;
+        let facts = match house.ports.sandboxes.facts(&network) {
+            // Without a default bridge, who would be on it is alone.
+            Err(_) if network == "bridge" => {
+                endpoints.insert(network, settings);
+                continue;
+            }
+            facts => facts.map_err(not_the_image)?,
+        };
         let checked = house.ports.sandboxes.check(&facts.name, &settings);
         checked.map_err(|error| {
             let text = format!("invalid config for network {network}: {}", error.message());

@@ -217,7 +217,11 @@ impl Store {
 
     /// Takes a network out of the list and the kernel, and only then out of the database: a daemon that dies in between
     /// finds it again and leaves nothing in the kernel that no record names.
-    fn detach(&self, state: &mut State, record: &NetworkRecord) -> Result<(), NetworkError> {
+    pub(super) fn detach(
+        &self,
+        state: &mut State,
+        record: &NetworkRecord,
+    ) -> Result<(), NetworkError> {
         state.networks.remove(&record.id);
         self.replace_rules(state)?;
         if !record.config_only

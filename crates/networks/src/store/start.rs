@@ -27,6 +27,9 @@ use super::records::{
 };
 use super::{Held, State, Store, pools};
 
+/// The name that stands for no default bridge at all.
+const NO_BRIDGE: &str = "none";
+
 impl Store {
     /// Opens the networks that the database knows, makes the default ones, and brings bridges and rules into the kernel.
     /// Published ports of containers that outlived the last daemon stay reachable all the while.
@@ -72,6 +75,9 @@ impl Store {
         let old = old.map(|index| records.swap_remove(index));
         for record in records {
             self.attach(state, record)?;
+        }
+        if self.config.bridge == NO_BRIDGE {
+            return old.map_or(Ok(()), |old| self.detach(state, &old));
         }
         let bridge = self.default_bridge(state, old)?;
         self.attach(state, bridge)
