@@ -288,6 +288,9 @@ impl Images for Engine {
             Err(Error::internal("broken archive")),
         ])))
     }
+    async fn tree(&self, _: String) -> Result<Answers<Bytes>> {
+        no()
+    }
     async fn save(&self, names: Vec<String>, _: Option<Platform>) -> Result<Answers<Bytes>> {
         Ok(Box::pin(stream::iter([Ok(Bytes::from(names.join(",")))])))
     }

@@ -23,6 +23,7 @@ pub fn routes() -> Vec<Route> {
         route!(GET "/images/{name}/json" => inspect),
         route!(POST "/images/{name}/tag" => tag),
         route!(DELETE "/images/{name}" => remove),
+        route!(GET "/cais/images/{name}/tree" => tree),
         route!(POST "/commit" => commit),
     ]
 }
@@ -104,6 +105,12 @@ async fn save(call: Call) -> Result<Reply> {
         None => call.query.all("names"),
     };
     let archive = call.backends.images.save(names, platform).await?;
+    Ok(reply::stream("application/x-tar", archive))
+}
+
+async fn tree(call: Call) -> Result<Reply> {
+    let name = call.name().to_owned();
+    let archive = call.backends.images.tree(name).await?;
     Ok(reply::stream("application/x-tar", archive))
 }
 

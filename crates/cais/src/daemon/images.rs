@@ -350,6 +350,10 @@ impl ImageCatalog for Images {
         Ok(self.0.open_root(container, image)?)
     }
 
+    fn open_image_root(&self, image: &Digest) -> Result<OwnedFd> {
+        Ok(self.0.open_image_root(image)?)
+    }
+
     fn export(&self, root: BorrowedFd<'_>, mut out: &mut dyn Write) -> Result<()> {
         cais_images::export(root, &mut out)
             .map_err(|error| Error::internal(format!("export: {error}")).with_source(error))

@@ -161,6 +161,12 @@ impl Client {
             .await
     }
 
+    /// `GET /cais/images/{name}/tree`: the image's file system as a tar stream; only cais has it.
+    pub async fn image_tree(&self, name: &str) -> Result<ByteStream> {
+        let path = format!("/cais/images/{}/tree", crate::path::segment(name));
+        self.call(Method::GET, &path).stream().await
+    }
+
     /// `POST /images/create?fromSrc=`; progress documents.
     pub async fn image_import(&self, options: &ImportOptions, archive: Body) -> Result<JsonLines> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());

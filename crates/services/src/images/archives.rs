@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cais_types::api::query::ImportQuery;
 use cais_types::oci::Platform;
-use cais_types::{Error, Result};
+use cais_types::{Digest, Error, Result};
 use rustix::fs::{Mode, OFlags};
 
 use super::{ImageCatalog, Images, LoadEvent};
@@ -88,6 +88,22 @@ impl Images {
             house.events.publish("image", "import", &id, attributes);
             let _ = out.item(line(&serde_json::json!({ "status": id })));
             Ok(())
+        }))
+    }
+
+    /// `GET /cais/images/{name}/tree`: what a container of the image would find, as a tar stream.
+    ///
+    /// # Errors
+    /// Not found.
+    pub async fn tree(&self, name: String) -> Result<Answers<Bytes>> {
+        let found = self.with_catalog(move |catalog| catalog.inspect(&name, None));
+        let id: Digest = found.await?.id.parse().map_err(|error| {
+            Error::internal(format!("the catalog has an image without an id: {error}"))
+        })?;
+        let catalog = Arc::clone(&self.catalog);
+        Ok(answer(move |out: &mut AnswerWriter| {
+            let root = catalog.open_image_root(&id)?;
+            catalog.export(root.as_fd(), out)
         }))
     }
 

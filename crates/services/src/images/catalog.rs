@@ -120,6 +120,8 @@ pub trait ImageCatalog: Send + Sync {
     fn count(&self) -> usize;
     /// The root of a container that does not run, as a mount that is attached nowhere.
     fn open_root(&self, container: &ContainerId, image: &Digest) -> Result<OwnedFd>;
+    /// The root of an image, as a read-only mount that is attached nowhere.
+    fn open_image_root(&self, image: &Digest) -> Result<OwnedFd>;
     /// Writes a tree as a tar stream.
     fn export(&self, root: BorrowedFd<'_>, out: &mut dyn Write) -> Result<()>;
 }

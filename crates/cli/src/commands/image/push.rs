@@ -1,6 +1,8 @@
 //! `image push`: give an image to a registry.
 
 use cais_client::api::options::PushOptions;
+use cais_types::Reference;
+use cais_types::oci::Platform;
 use serde_json::Value;
 
 use super::pull::named;
@@ -53,6 +55,24 @@ async fn run(app: &App, call: Invocation) -> Result {
     let (all, quiet) = (args.switch("all-tags"), args.switch("quiet"));
     let image = named(app, &args.positionals[0], all, quiet)?;
     content_trust::refuse(args)?;
+    give(app, &image, platform, quiet).await?;
+    if quiet {
+        app.printer.line(&image.to_string());
+    }
+    Ok(0)
+}
+
+/// Gives an image, or all of a repository when it has no tag; answers the digest of the manifest that the registry was
+/// given last.
+///
+/// # Errors
+/// Those of the daemon and of the registry.
+pub async fn give(
+    app: &App,
+    image: &Reference,
+    platform: Option<Platform>,
+    quiet: bool,
+) -> Result<Option<String>> {
     let client = app.client()?;
     let options = PushOptions {
         repository: image.name(),
@@ -68,14 +88,11 @@ async fn run(app: &App, call: Invocation) -> Result {
         async move { client.image_push(&options).await }
     })
     .await?;
-    if quiet {
-        progress::show(messages, Target::Quiet, app.printer).await?;
-        app.printer.line(&image.to_string());
-        return Ok(0);
-    }
-    let mut notes = Vec::new();
-    let shown = progress::show_with(messages, Target::Stdout, app.printer, |aux| {
-        notes.extend(note_of(aux));
+    let target = if quiet { Target::Quiet } else { Target::Stdout };
+    let (mut notes, mut digest) = (Vec::new(), None);
+    let shown = progress::show_with(messages, target, app.printer, |aux| {
+        notes.extend(note_of(aux).filter(|_| !quiet));
+        digest = aux["Digest"].as_str().map(str::to_owned).or(digest.take());
     })
     .await;
     for text in notes {
@@ -83,7 +100,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         note::print(app.printer, note::Target::Stdout, &text);
     }
     shown?;
-    Ok(0)
+    Ok(digest)
 }
 
 /// What a daemon that keeps images of several platforms wants to be told besides progress.

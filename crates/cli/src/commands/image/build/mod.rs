@@ -2,11 +2,13 @@
 
 mod check;
 mod context;
+mod output;
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use self::output::{Built, Outputs};
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
@@ -67,6 +69,7 @@ const FLAGS: &[Flag] = &[
     ),
     flag("iidfile", "string", "Write the image's id to a file"),
     flag("label", "list", "Set a label of the image"),
+    switch("load", "Have the image in the daemon's store (it always is)"),
     flag("memory", "bytes", "Memory limit of the steps' containers")
         .short('m')
         .default("0"),
@@ -76,11 +79,23 @@ const FLAGS: &[Flag] = &[
         "Memory and swap limit of the steps' containers",
     )
     .default("0"),
+    flag(
+        "metadata-file",
+        "string",
+        "Write what was made to a file, as JSON",
+    ),
     flag("network", "string", "Network of the steps").default("\"default\""),
     switch("no-cache", "Run every step anew"),
+    flag(
+        "output",
+        "list",
+        "Also write the result (DIRECTORY, -, or type=local|tar|docker|oci|image|registry,dest=PATH)",
+    )
+    .short('o'),
     flag("platform", "string", "Build for this platform"),
     flag("progress", "string", "How progress is shown (auto, plain)").default("\"auto\""),
     switch("pull", "Ask the registry for newer base images"),
+    switch("push", "Give the image to its registry"),
     switch("quiet", "Show only the image's id").short('q'),
     switch("rm", "Remove the containers of steps").default("true"),
     flag(
@@ -107,7 +122,14 @@ async fn run(app: &App, call: Invocation) -> Result {
     }
     let warnings = check::before(args)?;
     let context = context::source(&args.positionals[0], &args.string("file"))?;
-    let mut query = query(args)?;
+    let outputs = Outputs::parse(args)?;
+    let names: Vec<String> = args
+        .list("tag")
+        .into_iter()
+        .chain(outputs.names().cloned())
+        .collect();
+    outputs.check(&names)?;
+    let mut query = query(args, &names)?;
     query.push(("dockerfile".to_owned(), context.dockerfile));
     if let Some(remote) = context.remote {
         query.push(("remote".to_owned(), remote));
@@ -125,7 +147,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         if let Some(made) = message["aux"]["ID"].as_str() {
             made.clone_into(&mut id);
         }
-        show(app, &message);
+        show(app, &message, outputs.take_stdout());
         // A quiet build says nothing but the id.
         let text = message["stream"].as_str().unwrap_or_default().trim();
         if args.switch("quiet") && text.starts_with("sha256:") {
@@ -137,6 +159,15 @@ async fn run(app: &App, call: Invocation) -> Result {
         file.write_all(id.as_bytes())?;
         file.keep()?;
     }
+    let built = Built {
+        id: &id,
+        names: &names,
+        quiet: args.switch("quiet") || outputs.take_stdout(),
+    };
+    let digest = outputs.make(app, &built).await?;
+    if let Some(path) = args.value("metadata-file").filter(|path| !path.is_empty()) {
+        output::write_metadata(path, &built, digest.as_deref())?;
+    }
     if !args.switch("quiet") {
         app.printer.err(&warnings);
     }
@@ -144,9 +175,13 @@ async fn run(app: &App, call: Invocation) -> Result {
 }
 
 /// Text of steps, and what a pull tells except its bars.
-fn show(app: &App, message: &Value) {
+fn show(app: &App, message: &Value, on_stderr: bool) {
+    let out = |text: &str| match on_stderr {
+        true => app.printer.err(text),
+        false => app.printer.out(text),
+    };
     if let Some(text) = message["stream"].as_str() {
-        app.printer.out(text);
+        out(text);
     } else if let Some(status) = message["status"].as_str() {
         let moves = message["progressDetail"]
             .as_object()
@@ -155,17 +190,17 @@ fn show(app: &App, message: &Value) {
             let id = message["id"]
                 .as_str()
                 .map_or(String::new(), |id| format!("{id}: "));
-            app.printer.line(&format!("{id}{status}"));
+            out(&format!("{id}{status}\n"));
         }
     }
 }
 
 /// The parameters of the request.
-fn query(args: &Parsed) -> Result<Vec<(String, String)>> {
+fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
     let mut query: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: String| query.push((name.to_owned(), value));
-    for tag in args.list("tag") {
-        add("t", tag);
+    for name in names {
+        add("t", name.clone());
     }
     for host in args.list("add-host") {
         let host = host.replacen('=', ":", usize::from(!host.contains(':')));
