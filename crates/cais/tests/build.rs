@@ -9,6 +9,7 @@ use std::process::Output;
 use cais_testkit::{TestDaemon, wait_until};
 
 use crate::daemon;
+use crate::registry_kit::Registry;
 
 /// A directory with files to build from.
 pub struct Context(tempfile::TempDir);
@@ -531,49 +532,6 @@ fn docker_py_builds() {
     );
 }
 
-/// A registry of the field on a port of its own; it goes when this is dropped.
-struct Registry {
-    process: std::process::Child,
-    port: u16,
-    _directory: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nstorage: {{inmemory: {{}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-        );
-        fs::write(&config, text).unwrap();
-        let process = std::process::Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_until("the registry answers", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self {
-            process,
-            port,
-            _directory: directory,
-        }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn a_base_that_is_missing_is_pulled() {
     let daemon = daemon();
@@ -596,6 +554,30 @@ fn a_base_that_is_missing_is_pulled() {
         output.contains("Pulling from base") && cached(&output) == 1,
         "{output}"
     );
+}
+
+#[test]
+fn a_base_behind_a_login_is_pulled_by_who_knows_it() {
+    let daemon = daemon();
+    let registry = Registry::with("me:secret");
+    let server = format!("127.0.0.1:{}", registry.port);
+    let name = format!("{server}/base:1");
+    let login = ["login", "-u", "me", "-p", "secret", &server];
+    daemon.docker(&login).unwrap();
+    daemon.docker(&["tag", "busybox", &name]).unwrap();
+    daemon.docker(&["push", "-q", &name]).unwrap();
+    let context = Context::new(&[("Dockerfile", &format!("FROM {name}\nRUN echo x >/x\n"))]);
+    let path = context.path().to_string_lossy();
+    let again = || daemon.docker(&["rmi", &name]).unwrap();
+    again();
+    built(&daemon, &context, &["-t", "mine"]);
+    again();
+    daemon.cais(&["build", "-q", &path]).unwrap();
+    again();
+    daemon.docker(&["logout", &server]).unwrap();
+    let (_, error) = fails(&daemon, &context, &["-t", "mine"]);
+    assert!(error.contains("no basic auth credentials"), "{error}");
+    assert!(daemon.cais(&["build", "-q", &path]).is_err());
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE;
 use serde_json::{Map, Value, json};
 
 use super::auth::{AuthConfig, AuthEntry};
@@ -88,6 +90,15 @@ impl Keychain<'_> {
             all.insert(server, auth);
         }
         Ok(all)
+    }
+
+    /// The value of `X-Registry-Config`: the credentials of all servers as JSON in base64 for URLs, with padding.
+    ///
+    /// # Errors
+    /// As [`Keychain::all`].
+    pub fn header_of_all(&self) -> Result<String, CredentialError> {
+        let all = serde_json::to_string(&self.all()?).unwrap_or_default();
+        Ok(BASE64_URL_SAFE.encode(all))
     }
 
     /// Keeps credentials for their server.
@@ -252,4 +263,26 @@ fn entry_of(auth: &AuthConfig) -> Map<String, Value> {
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| (name.to_owned(), Value::from(value)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_gets_the_credentials_of_all_servers() {
+        // "me:secret"
+        let text = r#"{"auths":{"127.0.0.1:5000":{"auth":"bWU6c2VjcmV0"}}}"#;
+        let config: ConfigFile = serde_json::from_str(text).unwrap();
+        let keychain = Keychain {
+            config: &config,
+            directory: Path::new("/"),
+            search_path: OsStr::new(""),
+            preset: "",
+        };
+        let header = BASE64_URL_SAFE.decode(keychain.header_of_all().unwrap());
+        let all: Value = serde_json::from_slice(&header.unwrap()).unwrap();
+        assert_eq!(all["127.0.0.1:5000"]["username"], "me");
+        assert_eq!(all["127.0.0.1:5000"]["password"], "secret");
+    }
 }
