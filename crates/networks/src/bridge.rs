@@ -18,6 +18,8 @@ pub struct Bridge {
     pub addresses: Vec<IpNet>,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Whether it has IPv4.
+    pub ipv4: bool,
     /// Whether it has IPv6.
     pub ipv6: bool,
     /// Whether the host may send from loopback addresses over it, for ports published there.
@@ -57,6 +59,9 @@ pub fn ensure(socket: &Socket, bridge: &Bridge) -> Result<u32, NetworkError> {
         route::add_address(&mut batch, link.index, *address);
     }
     link::up(&mut batch, link.index);
+    if bridge.ipv6 && bridge.route_localnet {
+        route::accept_loopback(&mut batch, link.index);
+    }
     socket
         .run(&mut batch)
         .map_err(NetworkError::during("bridge address"))?;
@@ -78,7 +83,7 @@ fn settings(bridge: &Bridge) -> std::io::Result<()> {
     let off = if bridge.ipv6 { "0" } else { "1" };
     sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
     sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), off)?;
-    if bridge.route_localnet {
+    if bridge.ipv4 && bridge.route_localnet {
         sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     }
     Ok(())
@@ -91,11 +96,17 @@ pub fn port_mode(icc: bool, publishes: bool) -> PortMode {
     if icc && !publishes {
         return PortMode::default();
     }
-    let filtered = sysctl::get("bridge/bridge-nf-call-iptables").is_ok_and(|on| on == "1");
+    let filtered = filters(false);
     PortMode {
         hairpin: filtered && publishes,
         isolated: !filtered && !icc,
     }
+}
+
+/// Whether bridged frames of a family pass the IP hooks (br_netfilter).
+pub fn filters(ipv6: bool) -> bool {
+    let family = if ipv6 { "ip6" } else { "ip" };
+    sysctl::get(&format!("bridge/bridge-nf-call-{family}tables")).is_ok_and(|on| on == "1")
 }
 
 /// Removes a bridge; a missing one is no error.

@@ -289,7 +289,7 @@ fn configurations_are_kept_for_other_networks() {
         let error = store.remove_network("config").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "configuration network \"config\" is in use"
+            "error while removing network: configuration network \"config\" is in use"
         );
         store.remove_network("real").unwrap();
         store.remove_network("config").unwrap();

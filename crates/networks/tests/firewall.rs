@@ -4,7 +4,7 @@ use cais_networks::netlink::Socket;
 use cais_networks::nft::{self, Family};
 use cais_networks::{EndpointRequest, NetworkRequest, PoolRequest, Store};
 
-use crate::host::{container, on_host, output, request};
+use crate::host::{container, on_host, output, request, without_bridge_netfilter};
 
 /// Words without what differs between our listing and that of `nft`: names of priorities, counters, the order of elements.
 pub fn normal(text: &str) -> String {
@@ -112,6 +112,7 @@ fn the_default_rules_read_as_documented() {
 #[test]
 fn ports_on_both_families_are_elements_of_maps() {
     on_host(|host| {
+        without_bridge_netfilter();
         let store = host.store();
         network(&store, "dual", &["10.9.0.0/24", "fd09::/64"], &[], false);
         let ports = [
@@ -132,6 +133,7 @@ fn ports_on_both_families_are_elements_of_maps() {
 #[test]
 fn the_modes_of_gateways_have_their_own_entries() {
     on_host(|host| {
+        without_bridge_netfilter();
         let store = host.store();
         let subnets = ["10.9.1.0/24", "fd09:1::/64"];
         let mode = [

@@ -128,6 +128,14 @@ pub fn container(number: u8) -> ContainerId {
 pub fn bridge_netfilter(on: bool) {
     let value = if on { "1" } else { "0" };
     std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", value).unwrap();
+    std::fs::write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", value).unwrap();
+}
+
+/// Switches it off where the kernel has it.
+pub fn without_bridge_netfilter() {
+    if std::path::Path::new("/proc/sys/net/bridge").exists() {
+        bridge_netfilter(false);
+    }
 }
 
 /// A container on the default bridge with these `(container port, host address, host port)`.

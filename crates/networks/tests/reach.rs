@@ -1,8 +1,10 @@
 //! Who reaches what.
 
+use cais_networks::{EndpointRequest, NetworkRequest, PoolRequest};
+
 use crate::host::{
-    HOST, NEIGHBOUR, bridge_netfilter, inside, on_host, output, request, serve, serve_udp, talk,
-    talk_udp,
+    HOST, NEIGHBOUR, bridge_netfilter, container, inside, on_host, output, request, serve,
+    serve_udp, talk, talk_udp, without_bridge_netfilter,
 };
 
 #[test]
@@ -82,6 +84,76 @@ fn the_host_reaches_published_ports_without_a_proxy() {
         assert_eq!(talk(&format!("{HOST}:8080")).unwrap(), HOST);
         assert!(talk(&format!("{HOST}:8081")).is_err());
         assert_eq!(talk("10.88.0.2:81").unwrap(), "10.88.0.1");
+    });
+}
+
+#[test]
+fn the_host_reaches_ports_of_ipv6_networks_at_its_loopback_address() {
+    on_host(|host| {
+        without_bridge_netfilter();
+        let store = host.store();
+        for (number, name) in [(1, "one"), (2, "two")] {
+            let pool = PoolRequest {
+                subnet: format!("fd0{number}::/64"),
+                ..PoolRequest::default()
+            };
+            store
+                .create_network(&NetworkRequest {
+                    name: name.to_owned(),
+                    pools: vec![pool],
+                    ipv6: Some(true),
+                    ..NetworkRequest::default()
+                })
+                .unwrap();
+        }
+        let on = |network: &str, number: u8, ports: &[(&str, &str, &str)]| {
+            let mut wanted = request(number, ports);
+            wanted.endpoints = [(network.to_owned(), EndpointRequest::default())].into();
+            let sandbox = store.open(&wanted).unwrap();
+            serve(&sandbox.netns, "::", 80);
+            sandbox
+        };
+        let ports = [("80/tcp", "", "8080"), ("80/tcp", "::1", "8081")];
+        let one = on("one", 1, &ports);
+        let _two = on("two", 2, &[("80/tcp", "::1", "8082")]);
+        serve(&cais_sys::netns::current().unwrap(), "::1", 9000);
+        let reached = || {
+            let ports = ["[::1]:8080", "[::1]:8081", "[::1]:8082", "[::1]:9000"];
+            ports.map(|at| talk(at).unwrap())
+        };
+        assert_eq!(reached(), ["fd01::1", "fd01::1", "fd02::1", "::1"]);
+        for at in ["[fd01::1]:8081", "[fd01::1]:9000", "[::1]:9000"] {
+            let answer = inside(&one.netns, || talk(at));
+            assert!(answer.is_err(), "{at} is the host's own: {answer:?}");
+        }
+        drop(host.store());
+        assert_eq!(reached(), ["fd01::1", "fd01::1", "fd02::1", "::1"]);
+        store.remove_network("two").unwrap_err();
+        store.close(&container(2)).unwrap();
+        store.remove_network("two").unwrap();
+        assert_eq!(talk("[::1]:8081").unwrap(), "fd01::1");
+    });
+}
+
+#[test]
+fn the_loopback_address_refuses_at_once_with_bridge_netfilter() {
+    on_host(|host| {
+        bridge_netfilter(true);
+        let store = host.store();
+        store
+            .create_network(&NetworkRequest {
+                name: "six".to_owned(),
+                ipv6: Some(true),
+                ..NetworkRequest::default()
+            })
+            .unwrap();
+        let mut wanted = request(1, &[("80/tcp", "", "8080")]);
+        wanted.endpoints = [("six".to_owned(), EndpointRequest::default())].into();
+        let web = store.open(&wanted).unwrap();
+        serve(&web.netns, "::", 80);
+        let error = talk("[::1]:8080").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(talk("127.0.0.1:8080").is_ok());
     });
 }
 

@@ -109,8 +109,9 @@ impl NetworkDriver for BridgeDriver {
             name: bridge.name.clone(),
             addresses: Self::addresses(record, bridge).collect(),
             mtu: record.mtu,
+            ipv4: record.ipv4,
             ipv6: record.ipv6,
-            route_localnet: config.firewall && !record.internal && record.ipv4,
+            route_localnet: config.firewall && !record.internal,
             made: bridge.made,
         };
         bridge::ensure(&socket, &wanted)

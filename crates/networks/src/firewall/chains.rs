@@ -31,7 +31,7 @@ pub(super) fn all(
     let mut chains = vec![
         raw(family),
         incoming(admission),
-        outgoing(family),
+        outgoing(family, policy),
         forward(),
         postrouting(family),
     ];
@@ -113,17 +113,16 @@ fn incoming(admission: Option<&Admission>) -> Chain {
     }
 }
 
-/// Published ports, for packets that the host sends itself. An answer to ::1 could not come back from a container, as the
-/// kernel takes packets to it from `lo` only (RFC 4291 2.5.3).
-fn outgoing(family: Family) -> Chain {
-    let condition = match family {
-        Family::Ip => Vec::new(),
-        Family::Ip6 => vec![Statement::In {
-            field: Field::Destination,
-            not: true,
-            net: loopback(family),
-        }],
-    };
+/// Published ports, for packets that the host sends itself. Where bridged frames pass the rules, an answer to ::1 is
+/// turned back to it while it is on the bridge, and the kernel drops it then (RFC 4291 2.5.3).
+fn outgoing(family: Family, policy: &Policy) -> Chain {
+    let loses_answers = family == Family::Ip6 && policy.filters_bridged_v6;
+    let condition = loses_answers.then(|| Statement::In {
+        field: Field::Destination,
+        not: true,
+        net: loopback(family),
+    });
+    let condition: Vec<_> = condition.into_iter().collect();
     Chain {
         rules: translations(&condition),
         ..base("output", HookKind::Nat, HookPoint::Output, -100)
@@ -147,19 +146,15 @@ fn forward() -> Chain {
 fn postrouting(family: Family) -> Chain {
     let fields = vec![Field::Source];
     let map = "leaving".to_owned();
-    let mut rules = Vec::new();
-    if family == Family::Ip {
-        // The host talks to a port published on loopback: the container must have somebody to answer.
-        rules.push(rule([
-            Statement::from(loopback(family)),
-            Statement::output("lo", true),
-            Statement::Translated,
-            Statement::Masquerade,
-        ]));
-    }
-    rules.push(rule([Statement::VerdictMap { fields, map }]));
+    // The host talks to a port published on loopback: the container must have somebody to answer.
+    let of_host = rule([
+        Statement::from(loopback(family)),
+        Statement::output("lo", true),
+        Statement::Translated,
+        Statement::Masquerade,
+    ]);
     Chain {
-        rules,
+        rules: vec![of_host, rule([Statement::VerdictMap { fields, map }])],
         ..base("postrouting", HookKind::Nat, HookPoint::Postrouting, 100)
     }
 }

@@ -97,6 +97,8 @@ pub struct Policy {
     /// The interface on which packets to published ports come back when the host's own input rules have let them pass
     /// (`--publish-firewall=host`).
     pub admission: Option<Admission>,
+    /// Whether bridged IPv6 frames pass the rules (br_netfilter).
+    pub filters_bridged_v6: bool,
 }
 
 /// A pair of interfaces that leads packets from the end of the host's input rules back to their beginning.

@@ -23,6 +23,7 @@ const IFA_F_NODAD: u8 = 0x02;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
 const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_BOOT: u8 = 3;
@@ -30,6 +31,7 @@ const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_NOWHERE: u8 = 255;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
 
 /// Bytes of a `struct ifaddrmsg`.
 const ADDRESS: usize = 8;
@@ -87,6 +89,23 @@ pub fn delete_address(batch: &mut Messages, index: u32, address: IpNet) {
     batch
         .begin(RTM_DELADDR, 0, &header)
         .put(IFA_LOCAL, &octets(address.addr()));
+}
+
+/// Lets the host take packets to ::1 from an interface: those that connection tracking turned back to it, because the
+/// kernel drops others before (RFC 4291 2.5.3). Routes behind the one of `lo` differ in their metrics.
+pub fn accept_loopback(batch: &mut Messages, index: u32) {
+    let mut header = [0; ROUTE];
+    header[0] = 10;
+    header[1] = 128;
+    header[4] = RT_TABLE_LOCAL;
+    header[5] = RTPROT_BOOT;
+    header[6] = RT_SCOPE_UNIVERSE;
+    header[7] = RTN_LOCAL;
+    batch
+        .begin(RTM_NEWROUTE, CREATE | REPLACE, &header)
+        .put(RTA_DST, &Ipv6Addr::LOCALHOST.octets())
+        .put(RTA_OIF, &index.to_ne_bytes())
+        .put(RTA_PRIORITY, &index.saturating_add(1024).to_ne_bytes());
 }
 
 /// A default route of one address family.

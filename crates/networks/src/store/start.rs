@@ -374,6 +374,7 @@ fn policy(config: &Config) -> Result<Policy, NetworkError> {
     let admission = wanted.then(|| admission::ensure(&config.bridge));
     Ok(Policy {
         admission: admission.transpose()?,
+        filters_bridged_v6: bridge::filters(true),
     })
 }
 
