@@ -221,3 +221,39 @@ fn without_a_default_bridge_containers_are_alone_unless_they_say_otherwise() {
     let want = "unable to derive the IP value for host-gateway";
     assert!(text.contains(want), "{text}");
 }
+
+#[test]
+fn flags_of_the_default_bridge_leave_other_networks_alone() {
+    let mut daemon = daemon();
+    let flags = [
+        "--mtu=1400",
+        "--icc=false",
+        "--host-gateway-ip=10.1.2.3",
+        "--ip=127.0.0.1",
+        "--default-network-opt=bridge=com.docker.network.bridge.enable_ip_masquerade=false",
+    ];
+    daemon.restart_with(&flags).unwrap();
+    daemon.cais(&["network", "create", "own"]).unwrap();
+    let seen = "cat /sys/class/net/eth0/mtu; sed -n 's/\\tup$//p' /etc/hosts";
+    for (network, want) in [("bridge", "1400\n10.1.2.3\n"), ("own", "1500\n10.1.2.3\n")] {
+        let network = format!("--network={network}");
+        let flags = ["run", "--rm", &network, "--add-host=up:host-gateway"];
+        let args = [&flags[..], &["busybox", "sh", "-c", seen]].concat();
+        assert_eq!(daemon.cais(&args).unwrap(), want, "{network}");
+    }
+    let option = |network: &str, option: &str| {
+        let template = format!("{{{{index .Options \"com.docker.network.{option}\"}}}}");
+        let args = ["network", "inspect", "-f", &template, network];
+        daemon.cais(&args).unwrap().trim().to_owned()
+    };
+    assert_eq!(option("own", "bridge.enable_ip_masquerade"), "false");
+    assert_eq!(option("own", "driver.mtu"), "");
+    assert_eq!(option("bridge", "bridge.enable_icc"), "false");
+    run(&daemon, "web", &["-p", "80"]);
+    let port = daemon.cais(&["port", "web", "80"]).unwrap();
+    assert!(port.starts_with("127.0.0.1:"), "{port}");
+    let web = inspect(&daemon, "web", "{{.NetworkSettings.IPAddress}}");
+    let ping = ["run", "--rm", "busybox", "ping", "-c1", "-W1", &web];
+    let output = daemon.cais_output(&ping).unwrap();
+    assert_eq!(output.status.code(), Some(1), "neighbours meet");
+}

@@ -42,7 +42,7 @@ pub struct Config {
     pub pools: Vec<(IpNet, u8)>,
     /// By driver, options of networks that do not give them (`--default-network-opt`).
     pub default_network_options: BTreeMap<String, BTreeMap<String, String>>,
-    /// Largest packet of container interfaces in bytes (`--mtu`).
+    /// Largest packet of the default bridge in bytes (`--mtu`).
     pub mtu: u32,
     /// Whose firewall decides who may reach published ports (`--publish-firewall`).
     pub publish_firewall: PublishFirewall,

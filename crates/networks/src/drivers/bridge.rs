@@ -14,6 +14,9 @@ use crate::wire::Attachment;
 /// The kernel's longest interface name.
 const NAME_LENGTH: usize = 15;
 
+/// The packet size of networks that say nothing.
+const ETHERNET: u32 = 1500;
+
 /// See the module.
 pub struct BridgeDriver;
 
@@ -96,7 +99,7 @@ impl NetworkDriver for BridgeDriver {
             next_hop: None,
             next_hop_v6: None,
         });
-        record.mtu = options.mtu(around.config.mtu)?;
+        record.mtu = options.mtu(ETHERNET)?;
         Ok(())
     }
 

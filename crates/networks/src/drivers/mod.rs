@@ -15,8 +15,6 @@ pub use options::Options;
 /// What a driver may look at when it plans a network.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// The daemon's wishes.
-    pub config: &'a Config,
     /// The networks there are.
     pub others: &'a [&'a NetworkRecord],
 }

@@ -176,10 +176,7 @@ impl Store {
             record.pools = self.pools(state, record, &request.pools, driver)?;
         }
         let others: Vec<&NetworkRecord> = state.networks.values().map(|one| &one.record).collect();
-        let around = Surroundings {
-            config: &self.config,
-            others: &others,
-        };
+        let around = Surroundings { others: &others };
         driver.plan(record, &around)
     }
 
