@@ -1,5 +1,7 @@
 //! What the command line shows of a build besides its steps: the checks, and the extras of the language.
 
+use serde_json::Value;
+
 use crate::build::Context;
 use crate::daemon;
 
@@ -39,7 +41,7 @@ fn a_directive_says_what_the_checks_of_a_build_do() {
     let context = Context::new(&[("Dockerfile", "FROM busybox\nCMD echo x\n")]);
     let path = context.path().to_string_lossy();
     let built = |flags: &[&str]| {
-        let args = [&["build"], flags, &[&*path]].concat();
+        let args = [&["build", "--progress=quiet"], flags, &[&*path]].concat();
         let output = daemon.cais_output(&args).unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         (output.status.code(), error)
@@ -106,5 +108,84 @@ fn files_are_included_and_optional_ones_copied_where_the_first_line_asks() {
     assert!(
         error.contains("no such file in the build context"),
         "{error}"
+    );
+}
+
+#[test]
+fn progress_is_shown_as_buildkit_shows_it() {
+    let daemon = daemon();
+    let text = "FROM busybox AS first\nRUN echo out; printf '\\033[2Jhalf'\nFROM first\nRUN echo bad >&2; exit 3\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let path = context.path().to_string_lossy();
+    let said = |flags: &[&str]| {
+        let args = [&["build"], flags, &[&*path]].concat();
+        let output = daemon.cais_output(&args).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        let times = regex_lite::Regex::new(r"\d+\.\d+").unwrap();
+        times.replace_all(&error, "T").into_owned()
+    };
+    let plain = said(&["--progress=plain"]);
+    for part in [
+        "#2 [first 1/4] FROM busybox AS first\n#2 DONE Ts\n\n",
+        "\n#3 T out\n",
+        "\n#3 T half\n#3 DONE Ts\n\n#4 [stage-1 3/4] FROM first\n",
+        "\n#5 T bad\n#5 ERROR: The command '/bin/sh -c echo bad >&2; exit 3' returned a non-zero code: 3\n",
+        "------\n > [stage-1 4/4] RUN echo bad >&2; exit 3:\nT bad\n------\n",
+    ] {
+        assert!(plain.contains(part), "{part:?} in {plain}");
+    }
+    assert!(
+        said(&[]).contains("\n#3 CACHED\n"),
+        "plain where no terminal is"
+    );
+    let raw = said(&["--progress=rawjson"]);
+    let documents = raw.lines().filter(|line| line.starts_with('{'));
+    let documents: Vec<Value> = documents
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = &documents.last().unwrap()["vertexes"][0];
+    assert_eq!(last["name"], "[stage-1 4/4] RUN echo bad >&2; exit 3");
+    assert!(last["error"].as_str().unwrap().contains("non-zero code: 3"));
+    let quiet = said(&["--progress=quiet"]);
+    assert_eq!(quiet.lines().count(), 1, "{quiet}");
+    for (mode, error) in [
+        (
+            "tty",
+            "failed to get console: provided file is not a console",
+        ),
+        ("loud", "invalid progress mode loud"),
+    ] {
+        let flag = format!("--progress={mode}");
+        let output = daemon.cais_output(&["build", &flag, &path]).unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(1) && text.contains(error),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_terminal_is_drawn_in_place() {
+    let daemon = daemon();
+    let context = Context::new(&[("Dockerfile", "FROM busybox\nRUN echo out; sleep 0.5\n")]);
+    let path = context.path().to_string_lossy();
+    let words = format!("{} build {path}", crate::CAIS);
+    // script(1) gives the command a terminal.
+    let mut command = daemon.client("script", &["-qec", &words, "/dev/null"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(" => => # out"), "{text:?}");
+    assert!(
+        text.contains("A\r\u{1b}[K[+] Building "),
+        "drawn over: {text:?}"
+    );
+    let last = text.rsplit("[+] Building ").next().unwrap();
+    assert!(
+        last.contains("(4/4) FINISHED") && !last.contains("# out"),
+        "{last:?}"
     );
 }

@@ -3,17 +3,21 @@
 mod check;
 mod context;
 mod output;
+mod progress;
 
 use std::path::Path;
 
+use cais_client::answer::JsonLines;
 use serde_json::{Map, Value, json};
 
 use self::output::{Built, Outputs};
+use self::progress::Progress;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, Parsed, flag, switch};
 use crate::new_file::NewFile;
+use crate::printer::Printer;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -93,7 +97,7 @@ const FLAGS: &[Flag] = &[
     )
     .short('o'),
     flag("platform", "string", "Build for this platform"),
-    flag("progress", "string", "How progress is shown (auto, plain)").default("\"auto\""),
+    flag("progress", "string", "How progress is shown (auto, plain, tty, quiet, rawjson)").default("\"auto\""),
     switch("pull", "Ask the registry for newer base images"),
     switch("push", "Give the image to its registry"),
     switch("quiet", "Show only the image's id").short('q'),
@@ -111,12 +115,6 @@ const FLAGS: &[Flag] = &[
 
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
-    let progress = args.value("progress").unwrap_or("auto");
-    if !matches!(progress, "auto" | "plain") {
-        return Err(CliError::new(format!(
-            "--progress={progress} is not built yet"
-        )));
-    }
     if args.switch("check") {
         return check::only(app, args);
     }
@@ -134,30 +132,21 @@ async fn run(app: &App, call: Invocation) -> Result {
     if let Some(remote) = context.remote {
         query.push(("remote".to_owned(), remote));
     }
+    let quiet = args.switch("quiet");
+    let progress = Progress::new(app, &args.string("progress"), quiet)?;
     let client = app.client()?;
     client.negotiate().await?;
     // Public images need none of them, so a helper that fails does not end the build.
     let credentials = app.keychain().header_of_all().ok();
-    let mut messages = client
+    let messages = client
         .image_build(&query, credentials, context.body)
         .await?;
-    let mut id = String::new();
-    while let Some(message) = messages.next::<Value>().await? {
-        if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
-            let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
-            let code = i32::try_from(code).ok().filter(|code| *code != 0);
-            return Err(CliError::with_code(code.unwrap_or(1), error));
-        }
-        if let Some(made) = message["aux"]["ID"].as_str() {
-            made.clone_into(&mut id);
-        }
-        show(app, &message, outputs.take_stdout());
-        // A quiet build says nothing but the id.
-        let text = message["stream"].as_str().unwrap_or_default().trim();
-        if args.switch("quiet") && text.starts_with("sha256:") {
-            text.clone_into(&mut id);
-        }
-    }
+    let id = shown(
+        messages,
+        progress,
+        Some(app.printer).filter(|_| quiet && !outputs.take_stdout()),
+    )
+    .await?;
     if let Some(path) = args.value("iidfile").filter(|path| !path.is_empty()) {
         let mut file = NewFile::create(Path::new(path))?;
         file.write_all(id.as_bytes())?;
@@ -166,37 +155,47 @@ async fn run(app: &App, call: Invocation) -> Result {
     let built = Built {
         id: &id,
         names: &names,
-        quiet: args.switch("quiet") || outputs.take_stdout(),
+        quiet: quiet || outputs.take_stdout(),
     };
     let digest = outputs.make(app, &built).await?;
     if let Some(path) = args.value("metadata-file").filter(|path| !path.is_empty()) {
         output::write_metadata(path, &built, digest.as_deref())?;
     }
-    if !args.switch("quiet") {
+    if !quiet {
         app.printer.err(&warnings);
     }
     Ok(0)
 }
 
-/// Text of steps, and what a pull tells except its bars.
-fn show(app: &App, message: &Value, on_stderr: bool) {
-    let out = |text: &str| match on_stderr {
-        true => app.printer.err(text),
-        false => app.printer.out(text),
-    };
-    if let Some(text) = message["stream"].as_str() {
-        out(text);
-    } else if let Some(status) = message["status"].as_str() {
-        let moves = message["progressDetail"]
-            .as_object()
-            .is_some_and(|detail| !detail.is_empty());
-        if !moves {
-            let id = message["id"]
-                .as_str()
-                .map_or(String::new(), |id| format!("{id}: "));
-            out(&format!("{id}{status}\n"));
+/// Shows a build until its end; answers the image's id. A quiet one prints that.
+async fn shown(
+    mut messages: JsonLines,
+    mut progress: Progress,
+    quiet: Option<Printer>,
+) -> Result<String> {
+    let mut id = String::new();
+    while let Some(message) = messages.next::<Value>().await? {
+        if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
+            let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
+            let code = i32::try_from(code).ok().filter(|code| *code != 0);
+            progress.failed(error);
+            return Err(CliError::with_code(code.unwrap_or(1), error));
         }
+        if let Some(made) = message["aux"]["ID"].as_str() {
+            made.clone_into(&mut id);
+        }
+        // A quiet build says nothing but the id.
+        let text = message["stream"].as_str().unwrap_or_default().trim();
+        if quiet.is_some() && text.starts_with("sha256:") {
+            text.clone_into(&mut id);
+        }
+        progress.take(&message);
     }
+    progress.done(&id);
+    if let Some(printer) = quiet {
+        printer.line(&id);
+    }
+    Ok(id)
 }
 
 /// The parameters of the request.
