@@ -183,7 +183,8 @@ fn wrong_requests_are_refused_in_dockers_words() {
         (
             &["run", "--rm", "--ip=10.1.1.1", "busybox", "true"][..],
             "invalid config for network bridge: invalid endpoint settings:\n\
-             * user specified IP address is supported on user defined networks only",
+             * user specified IP address is supported on user defined networks only\n\
+             * user specified IP address is supported only when connecting to networks with user configured subnets",
         ),
         (
             &[

@@ -1,6 +1,10 @@
 //! What the commands and the API say of networks, and what follows from a change while a container runs.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
 use cais_testkit::TestDaemon;
+use cais_testkit::http::{Answer, read_answer};
 
 use crate::{daemon, inspect, refused};
 
@@ -256,4 +260,77 @@ fn flags_of_the_default_bridge_leave_other_networks_alone() {
     let ping = ["run", "--rm", "busybox", "ping", "-c1", "-W1", &web];
     let output = daemon.cais_output(&ping).unwrap();
     assert_eq!(output.status.code(), Some(1), "neighbours meet");
+}
+
+fn send(daemon: &TestDaemon, method: &str, path: &str, body: &str) -> Answer {
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+    let (kind, length) = ("application/json", body.len());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: {kind}\r\n"
+    );
+    write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+    read_answer(&mut stream, method).unwrap()
+}
+
+/// What the API answers to requests that no command line makes.
+#[test]
+fn requests_are_refused_with_dockers_statuses() {
+    let daemon = daemon();
+    let number = daemon.subnet().number();
+    let subnet = format!("--subnet=10.217.{number}.0/24");
+    daemon.cais(&["network", "create", &subnet, "one"]).unwrap();
+    run(&daemon, "box", &[]);
+    let taken = format!(
+        "{{\"Container\":\"box\",\"EndpointConfig\":{{\"IPAMConfig\":{{\"IPv4Address\":\"10.217.{number}.1\"}}}}}}"
+    );
+    for (method, path, body, status, text) in [
+        (
+            "GET",
+            "/networks/one?scope=swarm",
+            "",
+            404,
+            "network one not found",
+        ),
+        (
+            "POST",
+            "/networks/one/connect",
+            "{}",
+            400,
+            "invalid name or ID supplied: \"\"",
+        ),
+        (
+            "POST",
+            "/networks/one/disconnect",
+            "{}",
+            400,
+            "invalid name or ID supplied: \"\"",
+        ),
+        (
+            "POST",
+            "/networks/one/connect",
+            &taken,
+            403,
+            "Address already in use",
+        ),
+        (
+            "POST",
+            "/networks/one/connect",
+            r#"{"Container":"box","EndpointConfig":{"MacAddress":"zz"}}"#,
+            400,
+            "invalid MAC address zz",
+        ),
+    ] {
+        let answer = send(&daemon, method, path, body);
+        let said = answer.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert_eq!(
+            (answer.status, said.as_str()),
+            (status, text),
+            "{method} {path} {body}"
+        );
+    }
+    let local = send(&daemon, "GET", "/networks/one?scope=local", "");
+    assert_eq!(local.json()["Name"], "one");
 }

@@ -62,6 +62,9 @@ impl Store {
     /// # Errors
     /// `No such container: x`, `multiple IDs found with provided prefix: x`.
     pub fn find(&self, text: &str) -> Result<Arc<Container>> {
+        if text.is_empty() {
+            return Err(Error::invalid("invalid name or ID supplied: \"\""));
+        }
         let index = self.read();
         if let Some(container) = text.parse().ok().and_then(|id| index.by_id.get(&id)) {
             return Ok(Arc::clone(container));

@@ -133,9 +133,9 @@ impl NetworkError {
         match self {
             Self::NotFound(_) | Self::Missing(_) => ErrorClass::NotFound,
             Self::Exists(_) => ErrorClass::Conflict,
-            Self::InUse { .. } | Self::Forbidden(_) => ErrorClass::Forbidden,
+            Self::InUse { .. } | Self::Forbidden(_) | Self::AddressInUse => ErrorClass::Forbidden,
             Self::Publish { source, .. } => source.class(),
-            Self::Invalid(_) => ErrorClass::Invalid,
+            Self::Invalid(_) | Self::NoSubnet => ErrorClass::Invalid,
             Self::Unsupported(_) => ErrorClass::Unsupported,
             _ => ErrorClass::Internal,
         }

@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client for tests: one blocking connection per request, no redirects, no cleverness, so that a test decides
 //! about every byte.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ impl Http {
 ///
 /// # Errors
 /// The connection; an answer that is not HTTP.
-pub fn read_answer(stream: &mut TcpStream, method: &str) -> Result<Answer> {
+pub fn read_answer(stream: &mut impl Read, method: &str) -> Result<Answer> {
     let mut all = Vec::new();
     loop {
         let mut buffer = vec![0; 64 << 10];

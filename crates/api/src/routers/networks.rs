@@ -1,7 +1,7 @@
 //! `/networks`.
 
-use cais_types::Result;
 use cais_types::api::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
+use cais_types::{Error, Result};
 use http::StatusCode;
 
 use crate::reply::{self, Reply};
@@ -28,7 +28,13 @@ async fn list(call: Call) -> Result<Reply> {
 
 async fn inspect(call: Call) -> Result<Reply> {
     let verbose = call.query.flag("verbose");
-    reply::json(&call.backends.networks.inspect(call.name(), verbose).await?)
+    let network = call.backends.networks.inspect(call.name(), verbose).await?;
+    let scope = call.query.get("scope").unwrap_or_default();
+    if !scope.is_empty() && scope != network.scope {
+        let text = format!("network {} not found", call.name());
+        return Err(Error::not_found(text));
+    }
+    reply::json(&network)
 }
 
 async fn create(mut call: Call) -> Result<Reply> {

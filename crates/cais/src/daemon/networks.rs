@@ -223,7 +223,7 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
         .collect();
     bytes
         .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| Error::invalid(format!("invalid MAC address: {text}")))
+        .ok_or_else(|| Error::invalid(format!("invalid MAC address {text}")))
 }
 
 fn filled(asked: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
