@@ -6,20 +6,20 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_types::api::query::{
-    AttachQuery, BuildQuery, CommitQuery, ContainerListQuery, EventsQuery, Filters, ImageListQuery,
-    ImageRemoveQuery, ImportQuery, LogsQuery, PullQuery, PushQuery, RemoveQuery, SearchQuery,
-    StatsQuery, StopQuery, TtySize, WaitCondition,
+    AttachQuery, BuildPruneQuery, BuildQuery, CommitQuery, ContainerListQuery, EventsQuery,
+    Filters, ImageListQuery, ImageRemoveQuery, ImportQuery, LogsQuery, PullQuery, PushQuery,
+    RemoveQuery, SearchQuery, StatsQuery, StopQuery, TtySize, WaitCondition,
 };
 use cais_types::api::{
-    AuthConfig, AuthResponse, ContainerConfig, ContainerCreateRequest, ContainerCreateResponse,
-    ContainerInspect, ContainerPruneResponse, ContainerStats, ContainerSummary,
-    ContainerTopResponse, ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse,
-    DiskUsage, DistributionInspect, EventMessage, ExecCreateRequest, ExecCreateResponse,
-    ExecInspect, ExecStartRequest, FilesystemChange, HistoryItem, ImageDeleteItem, ImageInspect,
-    ImagePruneResponse, ImageSummary, Network, NetworkConnectRequest, NetworkCreateRequest,
-    NetworkCreateResponse, NetworkDisconnectRequest, NetworkPruneResponse, SearchResult,
-    SystemInfo, SystemVersion, Volume, VolumeCreateRequest, VolumeListResponse,
-    VolumePruneResponse,
+    AuthConfig, AuthResponse, BuildPruneResponse, ContainerConfig, ContainerCreateRequest,
+    ContainerCreateResponse, ContainerInspect, ContainerPruneResponse, ContainerStats,
+    ContainerSummary, ContainerTopResponse, ContainerUpdateRequest, ContainerUpdateResponse,
+    ContainerWaitResponse, DiskUsage, DistributionInspect, EventMessage, ExecCreateRequest,
+    ExecCreateResponse, ExecInspect, ExecStartRequest, FilesystemChange, HistoryItem,
+    ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary, Network,
+    NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
+    NetworkPruneResponse, SearchResult, SystemInfo, SystemVersion, Volume, VolumeCreateRequest,
+    VolumeListResponse, VolumePruneResponse,
 };
 use cais_types::oci::Platform;
 use cais_types::{ClientConnection, Framing, Result};
@@ -160,8 +160,8 @@ pub trait Registries: Send + Sync {
 pub trait Builds: Send + Sync {
     /// Reads the context and the Dockerfile; the answer is what the build has to say, JSON messages with line ends.
     async fn build(&self, query: BuildQuery, context: Upload) -> Result<Answers<Bytes>>;
-    /// Forgets which step made which image; answers how many steps were forgotten.
-    async fn prune(&self) -> Result<Vec<String>>;
+    /// Removes records of the cache, the least recently used first.
+    async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse>;
 }
 
 /// `/volumes`.

@@ -365,8 +365,8 @@ impl Builds for Engine {
         let line = Bytes::from(line.to_string());
         Ok(Box::pin(stream::iter([Ok(line)])))
     }
-    async fn prune(&self) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    async fn prune(&self, _: BuildPruneQuery) -> Result<BuildPruneResponse> {
+        no()
     }
 }
 

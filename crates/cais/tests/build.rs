@@ -158,7 +158,7 @@ fn docker_builds_and_runs_an_image() {
 }
 
 /// How many steps came out of the cache.
-fn cached(output: &str) -> usize {
+pub fn cached(output: &str) -> usize {
     output.matches("Using cache").count()
 }
 
@@ -624,6 +624,6 @@ fn cais_builds_as_docker_does() {
     let path = other.path().to_string_lossy().into_owned();
     let output = daemon.cais_output(&["image", "build", &path]).unwrap();
     assert_eq!(output.status.code(), Some(9));
-    daemon.cais(&["builder", "prune", "-f"]).unwrap();
+    daemon.cais(&["builder", "prune", "-af"]).unwrap();
     assert_eq!(cached(&built(&daemon, &context, &[])), 0);
 }

@@ -178,7 +178,7 @@ fn cve_2024_24557_an_image_that_claims_to_be_a_step_is_no_hit() {
     let archive = daemon.scratch().join("honest.tar");
     let path = archive.to_string_lossy().into_owned();
     daemon.docker(&["save", "-o", &path, "honest"]).unwrap();
-    daemon.docker(&["builder", "prune", "-f"]).unwrap();
+    daemon.docker(&["builder", "prune", "-af"]).unwrap();
     daemon.docker(&["rmi", "honest"]).unwrap();
     daemon.docker(&["load", "-q", "-i", &path]).unwrap();
     let output = built(&daemon, &context, &[]);

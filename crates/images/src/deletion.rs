@@ -100,9 +100,39 @@ impl Store {
                 continue;
             }
             let named = |names: &[Reference]| names.iter().any(|name| name.tag().is_some());
-            self.remove_unused(&one.image, users, |names| all || !named(names), &mut pruned)?;
+            self.remove_unused(
+                &one.image,
+                users,
+                |names| all || !named(names),
+                true,
+                &mut pruned,
+            )?;
         }
         Ok(pruned)
+    }
+
+    /// Deletes those of these images that have no name, no container, and no image made from them but for others of these.
+    pub fn prune_made(&self, images: &[Digest], users: &[ImageUser]) -> Result<Pruned, ImageError> {
+        let mut pruned = Pruned::default();
+        let mut left: Vec<Arc<Image>> = {
+            let model = self.read();
+            let known = images.iter().filter_map(|id| model.images.get(id).cloned());
+            let used = |image: &Arc<Image>| users.iter().any(|user| user.image == image.id);
+            known.filter(|image| !used(image)).collect()
+        };
+        // Children before their parents: each round takes those that have no more of them.
+        loop {
+            let (leaves, rest): (Vec<_>, Vec<_>) = left
+                .into_iter()
+                .partition(|image| !self.has_children(&image.id));
+            if leaves.is_empty() {
+                return Ok(pruned);
+            }
+            for image in leaves {
+                self.remove_unused(&image, users, <[Reference]>::is_empty, false, &mut pruned)?;
+            }
+            left = rest;
+        }
     }
 
     /// Removes an image with its names, if nothing was made from it and `wanted` still holds for the names it has now.
@@ -111,6 +141,7 @@ impl Store {
         image: &Arc<Image>,
         users: &[ImageUser],
         wanted: impl Fn(&[Reference]) -> bool,
+        prune_parents: bool,
         pruned: &mut Pruned,
     ) -> Result<(), ImageError> {
         let before = self.disk_usage().layers;
@@ -124,7 +155,7 @@ impl Store {
         self.untag(image, &references, &mut pruned.removed)?;
         let options = RemoveOptions {
             force: false,
-            prune_parents: true,
+            prune_parents,
         };
         self.delete_with_parents(image, options, users, &mut pruned.removed)?;
         pruned.freed += before.saturating_sub(self.disk_usage().layers);

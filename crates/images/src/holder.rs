@@ -24,7 +24,8 @@ impl Store {
         Holder { store, number }
     }
 
-    pub(crate) fn is_held(&self, image: &Digest) -> bool {
+    /// Whether a build that goes on stands on an image or has made it.
+    pub fn is_held(&self, image: &Digest) -> bool {
         let model = self.read();
         model.held.values().any(|held| held.contains(image))
     }

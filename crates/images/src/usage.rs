@@ -76,7 +76,7 @@ impl Store {
                 _ => false,
             };
             if old || room {
-                self.remove_unused(&image, users, |_| true, &mut pruned)?;
+                self.remove_unused(&image, users, |_| true, true, &mut pruned)?;
             }
         }
         Ok(pruned)

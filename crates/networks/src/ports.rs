@@ -5,12 +5,17 @@ mod holder;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::NetworkError;
 use crate::sysctl;
+
+/// How long a port is tried that nobody seems to have, and the time between two tries.
+const INSISTENCE: Duration = Duration::from_millis(300);
+const BREATH: Duration = Duration::from_millis(5);
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,7 +166,12 @@ pub fn reserve(
     };
     let single = range.start() == range.end();
     for port in (start..=*range.end()).chain(*range.start()..start) {
-        match hold_all(wish, addresses, taken, port) {
+        let held = if single {
+            insist(|| hold_all(wish, addresses, taken, port))
+        } else {
+            hold_all(wish, addresses, taken, port)
+        };
+        match held {
             Ok(held) => return Ok(held),
             Err(NetworkError::PortAllocated { .. } | NetworkError::PortInUse { .. }) if !single => {
             }
@@ -172,6 +182,22 @@ pub fn reserve(
     Err(NetworkError::NoPort {
         address: address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
     })
+}
+
+/// Tries again for a moment when nobody can be found who has the port: it may be ours, just closed, and inherited by a process
+/// that is being started and has not come to its own program yet.
+fn insist<T>(hold: impl Fn() -> Result<T, NetworkError>) -> Result<T, NetworkError> {
+    let end = Instant::now() + INSISTENCE;
+    loop {
+        match hold() {
+            Err(NetworkError::PortInUse { holder, .. })
+                if holder.is_empty() && Instant::now() < end =>
+            {
+                std::thread::sleep(BREATH);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn hold_all(
@@ -260,4 +286,35 @@ pub fn hold(port: &PublishedPort) -> Result<Option<OwnedFd>, NetworkError> {
     }
     rustix::net::bind(&socket, &at).map_err(failed)?;
     Ok(Some(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_tried_again_when_nobody_seems_to_have_it() {
+        let tries = Cell::new(0);
+        let in_use = |holder: &str| NetworkError::PortInUse {
+            at: ([127, 0, 0, 1], 80).into(),
+            protocol: "tcp",
+            holder: holder.to_owned(),
+        };
+        let free_at_last = || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                return Err(in_use(""));
+            }
+            Ok(tries.get())
+        };
+        assert_eq!(insist(free_at_last).unwrap(), 2);
+        let taken = || {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(in_use(" by nginx (process 7)"))
+        };
+        insist(taken).unwrap_err();
+        assert_eq!(tries.get(), 3);
+    }
 }

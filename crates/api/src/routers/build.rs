@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use cais_types::api::Ulimit;
 use cais_types::api::decode;
-use cais_types::api::query::BuildQuery;
+use cais_types::api::query::{BuildPruneQuery, BuildQuery, Filters};
 use cais_types::{Error, Result};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::{not_built, registries};
 use crate::reply::{self, Reply};
@@ -99,26 +98,15 @@ async fn session(_: Call) -> Result<Reply> {
     Err(not_built("the BuildKit protocol"))
 }
 
-/// What is forgotten is the whole index of steps: the images behind it are pruned as images.
 async fn prune(call: Call) -> Result<Reply> {
-    let limits = [
-        "keep-storage",
-        "reserved-space",
-        "max-used-space",
-        "min-free-space",
-    ];
-    if limits.iter().any(|name| {
-        call.query
-            .number::<i64>(name)
-            .is_ok_and(|n| n.unwrap_or(0) != 0)
-    }) {
-        return Err(not_built("a size that pruning the build cache keeps"));
-    }
-    let filters = call.query.get("filters").unwrap_or_default();
-    if !matches!(filters.trim(), "" | "{}" | "null") {
-        return Err(not_built("filters for the build cache"));
-    }
-    let forgotten = call.backends.builds.prune().await?;
-    let forgotten = Some(forgotten).filter(|keys| !keys.is_empty());
-    reply::json(&json!({ "CachesDeleted": forgotten, "SpaceReclaimed": 0 }))
+    let size = |name: &str| Ok::<i64, Error>(call.query.number(name)?.unwrap_or(0));
+    let query = BuildPruneQuery {
+        all: call.query.flag("all"),
+        filters: Filters::from_json(call.query.get("filters").unwrap_or_default())?,
+        // The older name is the one of API 1.47 and before.
+        reserved_space: size("reserved-space")?.max(size("keep-storage")?),
+        max_used_space: size("max-used-space")?,
+        min_free_space: size("min-free-space")?,
+    };
+    reply::json(&call.backends.builds.prune(query).await?)
 }

@@ -44,6 +44,7 @@ pub struct Services {
 impl Services {
     /// The same as the API's traits.
     pub fn backends(self, builds: super::build::BuildBackend) -> Backends {
+        let build_cache = builds.records();
         Backends {
             containers: Arc::new(ContainerBackend {
                 containers: self.engine.containers(),
@@ -60,6 +61,7 @@ impl Services {
             system: Arc::new(SystemBackend {
                 system: self.system,
                 engine: self.engine,
+                build_cache,
             }),
         }
     }
@@ -318,6 +320,7 @@ impl backend::Networks for NetworkBackend {
 struct SystemBackend {
     system: Arc<System>,
     engine: Engine,
+    build_cache: super::build::Records,
 }
 
 #[async_trait]
@@ -329,7 +332,15 @@ impl backend::System for SystemBackend {
         Ok(self.system.version())
     }
     async fn disk_usage(&self, types: Vec<String>) -> Result<DiskUsage> {
-        self.system.disk_usage(&types).await
+        let mut usage = self.system.disk_usage(&types).await?;
+        if usage.build_cache.is_some() {
+            let records = self.build_cache.clone();
+            let listed = tokio::task::spawn_blocking(move || records.list()).await;
+            let listed =
+                listed.map_err(|error| cais_types::Error::internal(format!("df: {error}")))?;
+            usage.build_cache = Some(listed?);
+        }
+        Ok(usage)
     }
     async fn events(&self, query: EventsQuery) -> Result<Answers<EventMessage>> {
         Ok(self.engine.events().stream(query))

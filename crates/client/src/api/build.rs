@@ -1,23 +1,14 @@
 //! `/build`: the classic builder, and its cache.
 
+use cais_types::api::BuildPruneResponse;
+use cais_types::api::query::BuildPruneQuery;
 use http::Method;
-use serde::Deserialize;
 
-use super::{Filters, filters_query};
+use super::filters_query;
 use crate::answer::JsonLines;
 use crate::body::Body;
 use crate::client::Client;
 use crate::error::Result;
-
-/// The answer of `POST /build/prune`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct BuildPruneResponse {
-    /// Ids of removed records.
-    pub caches_deleted: Option<Vec<String>>,
-    /// In bytes.
-    pub space_reclaimed: u64,
-}
 
 impl Client {
     /// `POST /build` with these query parameters; progress documents. `credentials` is the header `X-Registry-Config`.
@@ -39,10 +30,16 @@ impl Client {
     }
 
     /// `POST /build/prune`.
-    pub async fn build_prune(&self, all: bool, filters: &Filters) -> Result<BuildPruneResponse> {
+    pub async fn build_prune(&self, query: &BuildPruneQuery) -> Result<BuildPruneResponse> {
+        let size = |bytes: i64| (bytes > 0).then(|| bytes.to_string());
         self.call(Method::POST, "/build/prune")
-            .query_flag("all", all)
-            .query_opt("filters", filters_query(filters).as_deref())
+            .query_flag("all", query.all)
+            .query_opt("filters", filters_query(&query.filters).as_deref())
+            // The first name is that of daemons before API 1.48.
+            .query_opt("keep-storage", size(query.reserved_space).as_deref())
+            .query_opt("reserved-space", size(query.reserved_space).as_deref())
+            .query_opt("max-used-space", size(query.max_used_space).as_deref())
+            .query_opt("min-free-space", size(query.min_free_space).as_deref())
             .json()
             .await
     }

@@ -382,6 +382,20 @@ pub struct BuildQuery {
     pub auths: BTreeMap<String, AuthConfig>,
 }
 
+/// `POST /build/prune`. Sizes in bytes; 0 is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildPruneQuery {
+    /// Also records whose files an image or a container has.
+    pub all: bool,
+    pub filters: Filters,
+    /// What stays in any case, from the most recently used on.
+    pub reserved_space: i64,
+    /// Above this much records go.
+    pub max_used_space: i64,
+    /// Records go until this much of the disk is free.
+    pub min_free_space: i64,
+}
+
 /// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TtySize {

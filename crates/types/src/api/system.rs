@@ -230,6 +230,16 @@ pub struct BuildCache {
     pub usage_count: i64,
 }
 
+/// The answer of `POST /build/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct BuildPruneResponse {
+    /// Ids of removed records.
+    pub caches_deleted: Option<Vec<String>>,
+    /// In bytes.
+    pub space_reclaimed: u64,
+}
+
 /// `GET /system/df`. A part that was not asked for is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

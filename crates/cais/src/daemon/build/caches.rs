@@ -1,39 +1,101 @@
 //! Cache mounts: directories that outlive builds, and which steps may use one at the same time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, Permissions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use cais_build::messages::canceled;
 use cais_build::ports::{Sharing, StepMount};
+use cais_state::{Db, Durability};
 use cais_types::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 use super::trees::Trees;
+
+/// Table of [`Cache`] by the names of their directories.
+pub const TABLE: &str = "build-cache-mount";
+
+/// Steps that use a cache now, by its id.
+static USED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
 /// Caches that one step has for itself.
 static TAKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static GIVEN_BACK: Condvar = Condvar::new();
 
+/// Held while a directory comes or goes.
+static CHANGING: Mutex<()> = Mutex::new(());
+
 /// How often a step that waits looks whether its build was given up.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What is known of a cache besides its files. Times in seconds since 1970.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    pub id: String,
+    /// Where the step that made it had it.
+    pub target: String,
+    pub created: i64,
+    pub used: i64,
+    pub uses: i64,
+}
+
+impl Cache {
+    /// The id as its Dockerfile has it: private caches beside the first have a number behind.
+    pub fn shown_id(&self) -> String {
+        self.id.replace('\0', "#")
+    }
+}
+
+/// Whether a step uses a cache now.
+pub fn is_used(id: &str) -> bool {
+    let used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    used.contains_key(id)
+}
 
 /// The directories of caches.
 pub struct Caches {
     pub directory: PathBuf,
+    pub db: Arc<Db>,
 }
 
-/// Caches that a step has for itself until this is dropped.
+/// Caches that a step uses until this is dropped.
 #[derive(Default)]
-pub struct Held(Vec<String>);
+pub struct Held {
+    /// Those it has for itself.
+    alone: Vec<String>,
+    used: Vec<String>,
+}
+
+impl Held {
+    /// Lets no prune take the caches that the step uses.
+    fn use_all(&mut self, mounts: &[StepMount]) {
+        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+        for mount in mounts {
+            if let StepMount::Cache { id, .. } = mount {
+                *used.entry(id.clone()).or_default() += 1;
+                self.used.push(id.clone());
+            }
+        }
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in &self.used {
+            match used.get_mut(id) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(used.remove(id)),
+            }
+        }
+        drop(used);
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in &self.0 {
+        for id in &self.alone {
             taken.remove(id);
         }
         GIVEN_BACK.notify_all();
@@ -57,7 +119,10 @@ pub fn hold(mounts: &mut [StepMount], given_up: &dyn Fn() -> bool) -> Result<Hel
             .unwrap_or_else(PoisonError::into_inner);
     }
     taken.extend(locked.iter().cloned());
-    let mut held = Held(locked.into_iter().collect());
+    let mut held = Held {
+        alone: locked.into_iter().collect(),
+        used: Vec::new(),
+    };
     for id in of(mounts, Sharing::Private) {
         let mut number = 1;
         let name = id.clone();
@@ -65,8 +130,10 @@ pub fn hold(mounts: &mut [StepMount], given_up: &dyn Fn() -> bool) -> Result<Hel
             *id = format!("{name}\0{number}");
             number += 1;
         }
-        held.0.push(id.clone());
+        held.alone.push(id.clone());
     }
+    drop(taken);
+    held.use_all(mounts);
     Ok(held)
 }
 
@@ -80,6 +147,8 @@ fn of(mounts: &mut [StepMount], wanted: Sharing) -> impl Iterator<Item = &mut St
 /// What a new cache is like.
 pub struct Wanted<'a> {
     pub id: &'a str,
+    /// Where the step has it.
+    pub target: &'a str,
     pub mode: u32,
     pub owner: (u32, u32),
     /// The image and its directory that the cache begins with.
@@ -89,11 +158,11 @@ pub struct Wanted<'a> {
 impl Caches {
     /// The directory of a cache, made when it is missing. An id is never part of a path (CVE-2026-33747).
     pub fn directory(&self, wanted: &Wanted<'_>, trees: &Trees) -> Result<PathBuf> {
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         let name = cais_images::digest(wanted.id.as_bytes()).hex();
         let path = self.directory.join(&name);
         if path.is_dir() {
+            self.remember(&name, wanted)?;
             return Ok(path);
         }
         let new = self.directory.join(format!("{name}.new"));
@@ -114,10 +183,46 @@ impl Caches {
             }
         }
         std::fs::rename(&new, &path).map_err(failed)?;
+        self.remember(&name, wanted)?;
         Ok(path)
+    }
+
+    fn remember(&self, name: &str, wanted: &Wanted<'_>) -> Result<()> {
+        let now = jiff::Timestamp::now().as_second();
+        let known: Option<Cache> = self.db.get(TABLE, name).map_err(unknown)?;
+        let mut cache = known.unwrap_or_else(|| Cache {
+            id: wanted.id.to_owned(),
+            target: wanted.target.to_owned(),
+            created: now,
+            ..Cache::default()
+        });
+        cache.used = now;
+        cache.uses += 1;
+        let put = self.db.put(Durability::Process, TABLE, name, &cache);
+        put.map_err(unknown)
+    }
+
+    /// Removes a cache by the name of its directory; false when a step uses it by now.
+    ///
+    /// # Errors
+    /// Those of the file system and of the database.
+    pub fn remove(&self, name: &str) -> Result<bool> {
+        let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Option<Cache> = self.db.get(TABLE, name).map_err(unknown)?;
+        if known.is_some_and(|cache| is_used(&cache.id)) {
+            return Ok(false);
+        }
+        super::context::remove(&self.directory.join(name)).map_err(failed)?;
+        let delete = self.db.delete(Durability::Process, TABLE, name);
+        delete.map_err(unknown)?;
+        Ok(true)
     }
 }
 
 fn failed(error: std::io::Error) -> Error {
+    Error::internal(format!("build cache mount: {error}")).with_source(error)
+}
+
+fn unknown(error: cais_state::StateError) -> Error {
     Error::internal(format!("build cache mount: {error}")).with_source(error)
 }

@@ -233,6 +233,7 @@ impl Steps {
             } => {
                 let wanted = Wanted {
                     id: &id,
+                    target: &target,
                     mode,
                     owner,
                     base: base.as_ref().map(|image| (image, path.as_str())),

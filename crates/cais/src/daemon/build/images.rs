@@ -25,7 +25,7 @@ use super::super::images::runtime_config;
 use super::claims;
 
 /// Table of image ids by the key of the step that made them.
-const STEPS: &str = "build-step";
+pub const STEPS: &str = "build-step";
 
 /// Adapts the image store, and the registries that base images come from.
 pub struct BuildImages {
@@ -51,6 +51,7 @@ impl ImageStore for BuildImages {
     fn image(&self, id: &Digest) -> Result<BaseImage> {
         self.holder.hold(id)?;
         let image = self.store.resolve(&id.to_string())?;
+        self.store.mark_used(id);
         let config = self.store.config(&image.id)?;
         Ok(BaseImage {
             id: image.id,
@@ -185,16 +186,6 @@ impl CacheIndex for Index {
         let given_up = || canceled.load(Ordering::Relaxed) || self.client.is_closed();
         claims::wait(key, &given_up)
     }
-}
-
-/// Forgets every step; their images stay until nothing needs them.
-pub fn forget(db: &Db) -> Result<Vec<String>> {
-    let steps = db.all::<Digest>(STEPS).map_err(failed)?;
-    let keys: Vec<String> = steps.into_iter().map(|(key, _)| key).collect();
-    for key in &keys {
-        db.delete(Durability::Process, STEPS, key).map_err(failed)?;
-    }
-    Ok(keys)
 }
 
 fn failed(error: cais_state::StateError) -> Error {

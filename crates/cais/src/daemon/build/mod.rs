@@ -6,6 +6,7 @@ mod context;
 mod executor;
 mod fetch;
 mod images;
+mod records;
 mod running;
 mod trees;
 
@@ -24,11 +25,13 @@ use cais_engine::Engine;
 use cais_services::pipe::{UploadReader, stream_of};
 use cais_services::registry::Registries;
 use cais_state::Db;
-use cais_types::api::query::BuildQuery;
+use cais_types::api::BuildPruneResponse;
+use cais_types::api::query::{BuildPruneQuery, BuildQuery};
 use cais_types::{Error, Reference, Result};
 use tokio::sync::mpsc;
 
 pub use executor::remove_leftovers;
+pub use records::Records;
 pub use running::Running;
 
 /// Messages that may wait for a slow client.
@@ -45,6 +48,18 @@ pub struct BuildBackend {
     pub web: ClientConfig,
     /// Contexts while they are used, and cache mounts.
     pub directory: PathBuf,
+}
+
+impl BuildBackend {
+    /// The cache of all builds.
+    pub fn records(&self) -> Records {
+        Records {
+            db: Arc::clone(&self.db),
+            images: Arc::clone(&self.images),
+            caches: self.directory.join("caches"),
+            engine: self.engine.clone(),
+        }
+    }
 }
 
 #[async_trait]
@@ -81,6 +96,7 @@ impl backend::Builds for BuildBackend {
             handle: tokio::runtime::Handle::current(),
             caches: caches::Caches {
                 directory: self.directory.join("caches"),
+                db: Arc::clone(&self.db),
             },
             trees: trees::Trees {
                 store: Arc::clone(&self.images),
@@ -110,9 +126,9 @@ impl backend::Builds for BuildBackend {
         Ok(stream_of(receiver))
     }
 
-    async fn prune(&self) -> Result<Vec<String>> {
-        let db = Arc::clone(&self.db);
-        blocking(move || images::forget(&db)).await
+    async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse> {
+        let records = self.records();
+        blocking(move || records.prune(&query)).await
     }
 }
 
