@@ -11,7 +11,7 @@ use cais_testkit::{TestDaemon, wait_until};
 
 use crate::build::{Context, build, built, fails};
 use crate::errors::Unmount;
-use crate::kills::{assert_nothing_left, leftovers};
+use crate::kills::assert_nothing_left;
 use crate::{CAIS, daemon};
 
 /// Builds that run at the same time.
@@ -326,7 +326,7 @@ fn a_build_that_fills_the_disk_fails_and_the_next_goes_on() {
         let (_, error) = fails(&small, &context, &["--force-rm"]);
         assert!(error.to_lowercase().contains(why), "{last}: {error}");
         wait_until("nothing is left", || traces(&small).is_empty());
-        assert_eq!(leftovers(&small), Vec::<String>::new());
+        assert_nothing_left(&small);
         small.docker(&["image", "prune", "-f"]).unwrap();
         context.write("Dockerfile", &text("RUN cat /x"));
         built(&small, &context, &["-t", "kept"]);
