@@ -1,6 +1,7 @@
 //! Building images: the Dockerfile language, the graph of stages made from it, and the solver that runs them.
 
 pub mod dockerfile;
+pub mod git;
 pub mod messages;
 pub mod ports;
 pub mod request;

@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub use crate::dockerfile::Sharing;
 use cais_types::api::ImageConfig;
 use cais_types::{ContainerId, Digest, Result};
+
+use crate::dockerfile::git_ref::GitRef;
 
 /// An image that a stage begins with, or copies from.
 #[derive(Clone, Debug)]
@@ -185,6 +188,8 @@ pub trait CacheIndex: Send + Sync {
 pub trait Fetcher: Send + Sync {
     /// Writes what is behind a URL to a file.
     fn fetch(&self, url: &str, file: &File) -> Result<Fetched>;
+    /// Fetches a repository into an empty directory; answers the directory in it that is wanted.
+    fn checkout(&self, repository: &GitRef, into: &Path) -> Result<PathBuf>;
 }
 
 /// What a server says of a file.

@@ -163,8 +163,11 @@ fn a_context_may_stand_behind_a_url() {
     for (remote, want) in [
         (format!("{url}/none"), "with status 404"),
         (format!("{url}/git"), "address is not allowed"),
-        ("file:///etc/passwd".to_owned(), "not built yet"),
-        (format!("{url}/x.git"), "not built yet"),
+        (
+            "file:///etc/passwd".to_owned(),
+            "neither a git repository nor",
+        ),
+        (format!("{url}/x.git"), "unable to fetch http://"),
     ] {
         let answer = build(&remote, "no");
         assert!(answer.contains(want), "{remote}: {answer}");

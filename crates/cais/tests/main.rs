@@ -7,6 +7,7 @@ mod build_cache;
 mod build_clients;
 mod build_faces;
 mod build_faults;
+mod build_git;
 mod build_mounts;
 mod build_outputs;
 mod build_security;

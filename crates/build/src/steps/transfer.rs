@@ -109,13 +109,18 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
     let written_as_directory = destination.ends_with('/') || destination.ends_with("/.");
     let several = remote.len() + local.len() + transfer.documents.len() > 1;
     let mut loose = documents(stage, transfer)?;
-    for url in &remote {
-        loose.push(fetch(stage, url, transfer, written_as_directory)?);
-    }
-    let collected = if local.is_empty() {
-        Collected::default()
-    } else {
-        files(stage, transfer, local)?
+    let collected = match (&remote[..], local.is_empty()) {
+        ([url], true) if is_repository(url)? => repository(stage, url, transfer)?,
+        _ => {
+            for url in &remote {
+                loose.push(fetch(stage, url, transfer, written_as_directory)?);
+            }
+            if local.is_empty() {
+                Collected::default()
+            } else {
+                files(stage, transfer, local)?
+            }
+        }
     };
     let several = several || collected.sources > 1;
     if several && !written_as_directory {
@@ -226,10 +231,64 @@ fn is_remote(source: &str) -> bool {
         || matches!(GitRef::parse(source), Ok(Some(_)))
 }
 
+fn is_repository(source: &str) -> Result<bool> {
+    let repository = GitRef::parse(source).map_err(Error::invalid)?;
+    Ok(repository.is_some())
+}
+
+/// The files of a repository, fetched beside the context.
+fn repository(stage: &StageRun<'_>, url: &str, transfer: &Transfer) -> Result<Collected> {
+    let io = |error: std::io::Error| Error::internal(error.to_string());
+    let parsed = GitRef::parse(url).map_err(Error::invalid)?;
+    let mut wanted = parsed.ok_or_else(|| Error::internal("no repository"))?;
+    wanted.keep_git_dir = transfer.keep_git_dir.or(wanted.keep_git_dir);
+    if let Some(checksum) = &transfer.checksum {
+        let checksum = stage.expand(checksum)?;
+        if wanted
+            .checksum
+            .replace(checksum.clone())
+            .is_some_and(|other| other != checksum)
+        {
+            return Err(Error::invalid("checksum conflicts"));
+        }
+    }
+    let context = &stage.request.context_path;
+    let above = context.ancestors().find(|path| path.ends_with("files"));
+    let above = above.and_then(Path::parent).unwrap_or(context);
+    let into = new_directory(above, stage.index).map_err(io)?;
+    let tree = stage.ports.fetcher.checkout(&wanted, &into)?;
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    let root = rustix::fs::open(
+        &tree,
+        flags | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|errno| io(errno.into()))?;
+    let wanted = Wanted {
+        sources: vec![".".to_owned()],
+        exclude: transfer.exclude.clone(),
+        ..Wanted::default()
+    };
+    collect(root, &wanted).map_err(|error| Error::internal(error.to_string()))
+}
+
+/// A new directory beside the context, which goes with it.
+fn new_directory(above: &Path, stage: usize) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut number = 0;
+    loop {
+        let path = above.join(format!("repository-{stage}-{number}"));
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            result => return result.map(|()| path),
+        }
+    }
+}
+
 fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) -> Result<Loose> {
-    if GitRef::parse(url).map_err(Error::invalid)?.is_some() {
+    if is_repository(url)? {
         return Err(Error::unsupported(
-            "ADD of git repositories is not built yet",
+            "ADD of a git repository beside other sources is not built yet",
         ));
     }
     let path = url.split(['?', '#']).next().unwrap_or(url);

@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use cais_build::dockerfile::Source;
+use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::dockerfile::ignore::Ignore;
 use cais_types::api::query::BuildQuery;
 use cais_types::{ContainerId, Error, Result};
@@ -24,38 +25,52 @@ const END: u64 = 2048;
 /// An unpacked context; its directory goes when this is dropped.
 pub struct Context {
     directory: PathBuf,
+    files: PathBuf,
     pub dockerfile: Source,
 }
 
 impl Context {
-    /// Unpacks what the client sends, and finds the Dockerfile in it.
-    pub fn receive(
-        directory: &Path,
-        mut body: impl Read + Send,
-        query: &BuildQuery,
-    ) -> Result<Self> {
+    /// An empty one.
+    fn new(directory: &Path) -> Result<Self> {
         let id = ContainerId::from_bytes(cais_engine::create::random()?);
         let contexts = directory.join("contexts");
         make(&contexts)?;
         cais_sys::tree::spread(open_directory(&contexts)?);
         let directory = contexts.join(id.to_string());
         make(&directory)?;
-        let mut context = Self {
+        let context = Self {
+            files: directory.join("files"),
             directory,
             dockerfile: Source::default(),
         };
-        make(&context.path())?;
+        make(&context.files)?;
+        Ok(context)
+    }
+
+    /// Fetches a repository, and finds the Dockerfile in it.
+    pub fn checkout(directory: &Path, repository: &GitRef, query: &BuildQuery) -> Result<Self> {
+        let mut context = Self::new(directory)?;
+        context.files = super::fetch::checkout(repository, &context.files)?;
+        let name = dockerfile_name(query);
+        let text = context.read(name)?;
+        context.hide_ignored(name)?;
+        context.with_dockerfile(name, text)
+    }
+
+    /// Unpacks what the client sends, and finds the Dockerfile in it.
+    pub fn receive(
+        directory: &Path,
+        mut body: impl Read + Send,
+        query: &BuildQuery,
+    ) -> Result<Self> {
+        let context = Self::new(directory)?;
         let mut head = Vec::new();
         let broken = |error: std::io::Error| Error::invalid(format!("build context: {error}"));
         body.by_ref()
             .take(HEAD as u64)
             .read_to_end(&mut head)
             .map_err(broken)?;
-        let name = if query.dockerfile.is_empty() {
-            "Dockerfile"
-        } else {
-            &query.dockerfile
-        };
+        let name = dockerfile_name(query);
         let text = if is_archive(&head) {
             let missing = if is_compressed(&head) { 0 } else { END };
             let whole = Cursor::new(head).chain(body);
@@ -70,21 +85,25 @@ impl Context {
             body.take(MAX).read_to_end(&mut bytes).map_err(broken)?;
             String::from_utf8_lossy(&bytes).into_owned()
         };
+        context.with_dockerfile(name, text)
+    }
+
+    fn with_dockerfile(mut self, name: &str, text: String) -> Result<Self> {
         if text.is_empty() {
             return Err(Error::invalid(format!(
                 "the Dockerfile ({name}) cannot be empty"
             )));
         }
-        context.dockerfile = Source {
+        self.dockerfile = Source {
             name: name.to_owned(),
             text,
         };
-        Ok(context)
+        Ok(self)
     }
 
     /// Where the files are.
     pub fn path(&self) -> PathBuf {
-        self.directory.join("files")
+        self.files.clone()
     }
 
     /// The root of the files.
@@ -138,6 +157,13 @@ impl Drop for Context {
         if let Err(error) = remove(&self.directory) {
             tracing::warn!(%error, directory = %self.directory.display(), "a build context stays");
         }
+    }
+}
+
+fn dockerfile_name(query: &BuildQuery) -> &str {
+    match query.dockerfile.as_str() {
+        "" => "Dockerfile",
+        name => name,
     }
 }
 

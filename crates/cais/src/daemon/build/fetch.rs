@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cais_build::dockerfile::git_ref::GitRef;
+use cais_build::git::Git;
 use cais_build::messages::canceled;
 use cais_build::ports::{Fetched, Fetcher};
 use cais_distribution::client::{ClientConfig, RemoteFile};
@@ -31,6 +32,20 @@ impl<T: Send> Fetcher for Web<T> {
             }
         })
     }
+
+    fn checkout(&self, repository: &GitRef, into: &Path) -> Result<PathBuf> {
+        checkout(repository, into)
+    }
+}
+
+/// Fetches a repository with the git of this host, without anybody's configuration.
+pub fn checkout(repository: &GitRef, into: &Path) -> Result<PathBuf> {
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let git = Git {
+        search_path: &search_path,
+        as_user: false,
+    };
+    Ok(git.checkout(repository, into)?)
 }
 
 /// What is behind the URL of a context, in a file without a name.
@@ -40,11 +55,10 @@ pub fn context(
     url: &str,
     directory: &Path,
 ) -> Result<File> {
-    let git = GitRef::parse(url).map_err(Error::invalid)?.is_some();
-    if git || !(url.starts_with("http://") || url.starts_with("https://")) {
-        return Err(Error::unsupported(
-            "a context that is no http(s) URL is not built yet",
-        ));
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(Error::invalid(format!(
+            "the context {url:?} is neither a git repository nor an http(s) URL"
+        )));
     }
     let failed = |error: std::io::Error| Error::internal(format!("{url}: {error}"));
     std::fs::create_dir_all(directory).map_err(failed)?;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_api::backend::{self, Answers, Upload};
+use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::messages::{Messages, canceled};
 use cais_build::ports::{Host, Ports};
 use cais_build::{BuildRequest, prepare};
@@ -71,11 +72,16 @@ impl backend::Builds for BuildBackend {
         let reader = UploadReader::new(upload);
         let (web, handle) = (self.web.clone(), tokio::runtime::Handle::current());
         let read = move || {
-            let body: Box<dyn Read + Send> = match query.remote.as_str() {
-                "" => Box::new(reader),
-                url => Box::new(fetch::context(&web, &handle, url, &directory)?),
+            let repository = GitRef::parse(&query.remote).map_err(Error::invalid)?;
+            let context = if let Some(repository) = repository {
+                context::Context::checkout(&directory, &repository, &query)?
+            } else {
+                let body: Box<dyn Read + Send> = match query.remote.as_str() {
+                    "" => Box::new(reader),
+                    url => Box::new(fetch::context(&web, &handle, url, &directory)?),
+                };
+                context::Context::receive(&directory, body, &query)?
             };
-            let context = context::Context::receive(&directory, body, &query)?;
             let prepared = prepare(request(&query, &context)?)?;
             Ok((context, prepared))
         };

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use cais_build::dockerfile::Source;
 use cais_build::dockerfile::context_source::ContextSource;
+use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::dockerfile::ignore::{Ignore, clean, names};
+use cais_build::git::Git;
 use cais_client::body::Body;
 use futures_util::stream;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::archive;
@@ -49,10 +52,8 @@ pub fn source(path: &str, file: &str) -> Result<Context> {
             dockerfile: file.to_owned(),
             remote: Some(url),
         }),
-        ContextSource::Git(_) => Err(CliError::new(
-            "building from a git repository is not built yet",
-        )),
-        ContextSource::Directory(path) => directory(Path::new(&path), file),
+        ContextSource::Git(repository) => checkout(&repository, file),
+        ContextSource::Directory(path) => directory(Path::new(&path), file, None),
     }
 }
 
@@ -95,7 +96,44 @@ struct Extra {
     text: Vec<u8>,
 }
 
-fn directory(path: &Path, file: &str) -> Result<Context> {
+/// A repository, fetched here: the user's keys and helpers open it. The Dockerfile is one of its own.
+fn checkout(repository: &GitRef, file: &str) -> Result<Context> {
+    let scratch = tempfile::Builder::new().prefix("cais-context-").tempdir()?;
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let git = Git {
+        search_path: &search_path,
+        as_user: true,
+    };
+    let failed = |error| CliError::new(format!("unable to prepare context: {error}"));
+    let tree = git.checkout(repository, scratch.path()).map_err(failed)?;
+    stays_inside(&tree, file)?;
+    let file = match file {
+        "" | "-" => file.to_owned(),
+        file => {
+            let path = tree.join(file.trim_start_matches('/'));
+            path.to_string_lossy().into_owned()
+        }
+    };
+    directory(&tree, &file, Some(scratch))
+}
+
+/// A link of a repository must not lead to files of this host.
+fn stays_inside(tree: &Path, file: &str) -> Result<()> {
+    let named = if file.is_empty() { "Dockerfile" } else { file };
+    let ignore_files = names(named).into_iter();
+    for name in ignore_files.chain([named.to_owned()]) {
+        let real = tree.join(name.trim_start_matches('/')).canonicalize();
+        if real.is_ok_and(|real| !real.starts_with(tree)) {
+            return Err(CliError::new(format!(
+                "unable to prepare context: {name} leads out of the repository"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `scratch` goes when all is sent.
+fn directory(path: &Path, file: &str, scratch: Option<TempDir>) -> Result<Context> {
     let root = path.canonicalize().map_err(|_| {
         CliError::new(format!(
             "unable to prepare context: path {:?} not found",
@@ -123,6 +161,7 @@ fn directory(path: &Path, file: &str) -> Result<Context> {
             // The daemon must not take half a context for a whole one.
             let _ = sender.blocking_send(Err(error));
         }
+        drop(scratch);
     });
     let pieces = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|piece| (piece, receiver))
