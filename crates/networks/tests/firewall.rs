@@ -20,7 +20,7 @@ pub fn normal(text: &str) -> String {
     let mut normal = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (elements, rest) = part.split_once(" }").unwrap();
-        let mut elements: Vec<&str> = elements.split(", ").collect();
+        let mut elements: Vec<String> = elements.split(", ").map(named_protocol).collect();
         elements.sort_unstable();
         normal.push_str(&format!(
             "\nelements = {{ {} }}\n{rest}",
@@ -28,6 +28,23 @@ pub fn normal(text: &str) -> String {
         ));
     }
     normal
+}
+
+/// An element with the name of its protocol: where no `/etc/protocols` is, nft prints the number.
+fn named_protocol(element: &str) -> String {
+    let word = |word: &str| match word {
+        "6" => "tcp".to_owned(),
+        "17" => "udp".to_owned(),
+        "132" => "sctp".to_owned(),
+        other => other.to_owned(),
+    };
+    // What is looked up has the port last; what is found there has no protocol.
+    let (key, value) = element.split_once(" : ").unwrap_or((element, ""));
+    let mut parts: Vec<String> = key.split(" . ").map(str::to_owned).collect();
+    if let [.., protocol, _] = &mut parts[..] {
+        *protocol = word(protocol);
+    }
+    format!("{} : {value}", parts.join(" . "))
 }
 
 #[test]
