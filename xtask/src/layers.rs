@@ -19,6 +19,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("networks", 3, &["sys", "types", "state"]),
     ("distribution", 3, &["sys", "types"]),
     ("client", 3, &["types"]),
+    ("session", 3, &["types"]),
     (
         "engine",
         4,
@@ -40,6 +41,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "console",
             "options",
             "distribution",
+            "session",
         ],
     ),
     (
@@ -60,6 +62,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "console",
             "engine",
             "services",
+            "session",
             "build",
             "api",
             "cli",

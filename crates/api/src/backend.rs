@@ -160,6 +160,8 @@ pub trait Registries: Send + Sync {
 pub trait Builds: Send + Sync {
     /// Reads the context and the Dockerfile; the answer is what the build has to say, JSON messages with line ends.
     async fn build(&self, query: BuildQuery, context: Upload) -> Result<Answers<Bytes>>;
+    /// Takes the connection of a client that serves secrets and agents to its builds, over HTTP/2.
+    async fn session(&self, id: String) -> Result<Hijack>;
     /// Removes records of the cache, the least recently used first.
     async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse>;
 }

@@ -169,7 +169,8 @@ impl Server {
 fn may_hijack(request: &Request<Incoming>) -> bool {
     let path = request.uri().path();
     let exec = path.ends_with("/start") && path.contains("/exec/");
-    request.method() == Method::POST && (path.ends_with("/attach") || exec)
+    let stream = path.ends_with("/attach") || path.ends_with("/session");
+    request.method() == Method::POST && (stream || exec)
 }
 
 /// Ends when a client's input has ended and nobody has taken the connection over long after.
@@ -220,7 +221,10 @@ impl Client {
         }
         let (version, path) = version::split(&decoded)?;
         let (route, params) = self.find(&head.method, path)?;
-        let upgrade = head.headers.contains_key(header::UPGRADE);
+        let upgrade = head.headers.get(header::UPGRADE).map(|protocol| {
+            // Whatever else a client asks for, what it gets is a plain stream.
+            if protocol == "h2c" { "h2c" } else { "tcp" }
+        });
         let call = Call {
             backends: self.server.backends.clone(),
             version,
@@ -249,7 +253,7 @@ impl Client {
     async fn take_over(
         &self,
         hijack: Hijack,
-        upgrade: bool,
+        upgrade: Option<&str>,
         version: Version,
     ) -> Result<Response<Body>> {
         let head = hijack_head(hijack.framing, upgrade, version);
@@ -281,14 +285,14 @@ impl Client {
     }
 }
 
-fn hijack_head(framing: Framing, upgrade: bool, version: Version) -> String {
-    if !upgrade {
+fn hijack_head(framing: Framing, upgrade: Option<&str>, version: Version) -> String {
+    let Some(protocol) = upgrade else {
         return "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
             .to_owned();
-    }
+    };
     let content_type = reply::output_type(framing, version);
     format!(
-        "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
     )
 }
 

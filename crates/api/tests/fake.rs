@@ -365,6 +365,9 @@ impl Builds for Engine {
         let line = Bytes::from(line.to_string());
         Ok(Box::pin(stream::iter([Ok(line)])))
     }
+    async fn session(&self, _: String) -> Result<Hijack> {
+        Ok(echo(Framing::Raw))
+    }
     async fn prune(&self, _: BuildPruneQuery) -> Result<BuildPruneResponse> {
         no()
     }

@@ -40,6 +40,26 @@ fn parts(answer: &[u8]) -> (String, &[u8]) {
 }
 
 #[test]
+fn a_session_is_asked_for_with_its_id_and_protocol() {
+    let server = Server::start();
+    let answer = |headers: &str| {
+        let request = format!("POST /session HTTP/1.1\r\nHost: d\r\n{headers}\r\n");
+        let answer = exchange(&server, &request, b"", b"");
+        let (head, body) = parts(&answer);
+        (head, String::from_utf8_lossy(body).into_owned())
+    };
+    let id = "X-Docker-Expose-Session-Uuid: one\r\n";
+    let (head, body) = answer(&format!("{id}Connection: Upgrade\r\nUpgrade: h2c\r\n"));
+    assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{head}");
+    assert!(head.contains("\r\nUpgrade: h2c\r\n"), "{head}");
+    assert!(body.starts_with("hello\n"), "{body}");
+    for headers in [UPGRADE.to_owned(), format!("{id}{UPGRADE}"), id.to_owned()] {
+        let (head, _) = answer(&headers);
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    }
+}
+
+#[test]
 fn attach_upgrades_and_keeps_early_input_and_half_close() {
     let server = Server::start();
     let request =

@@ -78,6 +78,8 @@ pub struct RunStep {
     pub network: String,
     pub host: Host,
     pub mounts: Vec<StepMount>,
+    /// The session of the client; empty without one.
+    pub session: String,
     /// Set when the build is given up.
     pub canceled: Arc<AtomicBool>,
 }
@@ -132,6 +134,26 @@ pub enum StepMount {
         target: String,
         size: i64,
     },
+    /// What the client lends while the command runs.
+    Loan {
+        what: Loan,
+        id: String,
+        /// Where the command finds it; a secret may be in its environment only.
+        target: Option<String>,
+        /// Without it a command runs without what the client does not have.
+        required: bool,
+        mode: u32,
+        owner: (u32, u32),
+    },
+}
+
+/// What a client may lend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loan {
+    /// Bytes, in a file of their own, and in this variable.
+    Secret { env: Option<String> },
+    /// A socket of an agent for SSH keys.
+    Agent,
 }
 
 /// Where a tree that a command sees comes from.

@@ -32,4 +32,6 @@ pub struct BuildRequest {
     pub network: String,
     pub host: Host,
     pub platform: String,
+    /// The session of the client that lends secrets and agents; empty without one.
+    pub session: String,
 }

@@ -8,6 +8,7 @@ mod build_clients;
 mod build_faces;
 mod build_faults;
 mod build_git;
+mod build_loans;
 mod build_mounts;
 mod build_outputs;
 mod build_security;

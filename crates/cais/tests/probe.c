@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static void said(const char *name, long result)
@@ -58,6 +59,25 @@ static int udp(int port)
     }
 }
 
+/* Sends a message of this kind to the agent of SSH_AUTH_SOCK; prints what it answers, in hexadecimal. */
+static int agent(int kind)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    unsigned char message[65536] = {0, 0, 0, 1, (unsigned char)kind};
+    const char *path = getenv("SSH_AUTH_SOCK");
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(address.sun_path, path ? path : "", sizeof address.sun_path - 1);
+    if (connect(fd, (void *)&address, sizeof address) || write(fd, message, 5) != 5) {
+        perror("agent");
+        return 1;
+    }
+    ssize_t got = read(fd, message, sizeof message);
+    for (ssize_t at = 0; at < got; at++)
+        printf("%02x", message[at]);
+    printf("\n");
+    return got <= 0;
+}
+
 int main(int count, char **words)
 {
     const char *what = count > 1 ? words[1] : "";
@@ -65,6 +85,8 @@ int main(int count, char **words)
         calls();
     else if (!strcmp(what, "ids"))
         printf("%d %d\n", geteuid(), getegid());
+    else if (!strcmp(what, "agent") && count > 2)
+        return agent(atoi(words[2]));
     else if (!strcmp(what, "udp") && count > 2)
         return udp(atoi(words[2]));
     else

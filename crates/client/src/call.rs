@@ -167,10 +167,15 @@ impl<'a> Call<'a> {
     }
 
     /// Takes the connection over: what follows the answer's head is a two-way stream.
-    pub async fn hijack(mut self) -> Result<Hijacked> {
+    pub async fn hijack(self) -> Result<Hijacked> {
+        self.upgrade("tcp").await
+    }
+
+    /// As [`Call::hijack`], for a stream of this protocol.
+    pub async fn upgrade(mut self, protocol: &str) -> Result<Hijacked> {
         loop {
             let socket = self.client.socket(|| self.describe()).await?;
-            let head = self.raw_head();
+            let head = self.raw_head(protocol);
             let body = match &self.body {
                 Body::Bytes(bytes) => bytes.clone(),
                 _ => Bytes::new(),
@@ -240,7 +245,7 @@ impl<'a> Call<'a> {
             .map_err(|error| ClientError::Configuration(format!("invalid request: {error}")))
     }
 
-    fn raw_head(&self) -> String {
+    fn raw_head(&self, protocol: &str) -> String {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\n",
             self.method,
@@ -264,7 +269,9 @@ impl<'a> Call<'a> {
         } else {
             push("Content-Length", "0");
         }
-        head.push_str("Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+        push("Connection", "Upgrade");
+        push("Upgrade", protocol);
+        head.push_str("\r\n");
         head
     }
 

@@ -37,6 +37,8 @@ pub struct Session {
     /// What shall happen when it has ended.
     pub after_exit: AfterExit,
     pub backoff: Backoff,
+    /// Variables of the next start that are in no record.
+    pub lent_env: Vec<String>,
     /// The sleep before the next automatic start.
     pub restart: Option<AbortHandle>,
     /// The health prober.

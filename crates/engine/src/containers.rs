@@ -79,6 +79,15 @@ impl Containers {
         start::start(&self.house, &self.house.store.find(name)?).await
     }
 
+    /// Variables for the next start of a container, which no record and no inspection shows.
+    ///
+    /// # Errors
+    /// Not found.
+    pub fn lend_env(&self, name: &str, env: Vec<String>) -> Result<()> {
+        self.house.store.find(name)?.session().lent_env = env;
+        Ok(())
+    }
+
     /// See [`stop::stop`].
     ///
     /// # Errors

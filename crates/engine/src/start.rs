@@ -226,7 +226,8 @@ impl Run<'_> {
         joined: Joined,
     ) -> Result<Arc<MonitorClient>, Failure> {
         let (house, record) = (Arc::clone(self.house), Arc::clone(record));
-        let (socket, launch) = blocking(move || prepare(&house, &record, joined)).await?;
+        let env = std::mem::take(&mut self.container.session().lent_env);
+        let (socket, launch) = blocking(move || prepare(&house, &record, joined, &env)).await?;
         let (client, reader) = MonitorClient::new(socket)
             .map_err(|error| Error::internal(format!("cannot talk to the monitor: {error}")))?;
         exit::supervise(self.house, self.container, Arc::clone(&client), reader);
@@ -357,7 +358,12 @@ fn join_namespaces(house: &House, record: &Record) -> Result<Joined> {
 }
 
 /// Everything that needs a thread: files, the specification, the monitor process.
-fn prepare(house: &House, record: &Record, joined: Joined) -> Result<(OwnedFd, Launch)> {
+fn prepare(
+    house: &House,
+    record: &Record,
+    joined: Joined,
+    env: &[String],
+) -> Result<(OwnedFd, Launch)> {
     prepare_sources(&record.mounts)?;
     let own = house.directory(&record.id);
     // A record of the run before would be taken for this one's.
@@ -381,6 +387,7 @@ fn prepare(house: &House, record: &Record, joined: Joined) -> Result<(OwnedFd, L
         config: &house.config,
         identity: &identity,
         joined: &joined,
+        env,
         directory: &directory,
         cgroup: house.cgroup(&record.id, &record.host_config.resources.cgroup_parent),
     };

@@ -19,7 +19,7 @@ pub fn routes() -> Vec<Route> {
         route!(POST "/build/cancel" => cancel),
         route!(POST "/build/prune" => prune),
         route!(POST "/session" => session),
-        route!(POST "/grpc" => session),
+        route!(POST "/grpc" => grpc),
     ]
 }
 
@@ -65,6 +65,7 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         shm_size: number("shmsize")?,
         security_opt: query.all("securityopt"),
         ulimits: json_of::<Option<Vec<Ulimit>>>(query, "ulimits")?.unwrap_or_default(),
+        session: text("session"),
         auths: BTreeMap::new(),
     })
 }
@@ -94,8 +95,22 @@ async fn cancel(_: Call) -> Result<Reply> {
     Err(not_built("the BuildKit protocol"))
 }
 
-async fn session(_: Call) -> Result<Reply> {
+async fn grpc(_: Call) -> Result<Reply> {
     Err(not_built("the BuildKit protocol"))
+}
+
+/// The connection becomes one in which the daemon calls its client.
+async fn session(call: Call) -> Result<Reply> {
+    let text = |name| call.headers.get(name).and_then(|value| value.to_str().ok());
+    let id = text("x-docker-expose-session-uuid").unwrap_or_default();
+    if id.is_empty() {
+        return Err(Error::invalid("a session has no id"));
+    }
+    if text("upgrade") != Some("h2c") {
+        return Err(Error::invalid("a session has to become h2c"));
+    }
+    let hijack = call.backends.builds.session(id.to_owned()).await?;
+    Ok(Reply::Hijack(hijack))
 }
 
 async fn prune(call: Call) -> Result<Reply> {

@@ -8,13 +8,17 @@ use cais_types::{Digest, Error, Result};
 use crate::cache::Key;
 use crate::dockerfile::instruction::Run;
 use crate::dockerfile::{Mount, MountType, Sharing};
-use crate::ports::{StepMount, TreeRoot};
+use crate::ports::{Loan, StepMount, TreeRoot};
 use crate::stage::StageRun;
 use crate::steps::transfer;
 use crate::transfer::context;
 
 /// Where commands find scripts of their own, as with BuildKit.
 const SCRIPTS: &str = "/dev/pipes";
+/// Where they find secrets, as with BuildKit.
+const SECRETS: &str = "/run/secrets";
+/// And sockets of agents, which are numbered.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
 
 /// The mounts of an instruction.
 pub fn of(stage: &StageRun<'_>, run: &Run) -> Result<Vec<StepMount>> {
@@ -23,12 +27,18 @@ pub fn of(stage: &StageRun<'_>, run: &Run) -> Result<Vec<StepMount>> {
             .expand(word)
             .map_err(|error| error.message().to_owned())
     };
-    let mount = |text: &String| {
+    let mut mounts = Vec::new();
+    let mut agents = 0;
+    for text in &run.mounts {
         let mount = Mount::parse(text, &expand).map_err(Error::invalid)?;
-        step_mount(stage, mount)
-    };
-    let mounts = run.mounts.iter().map(mount);
-    mounts.filter_map(Result::transpose).collect()
+        if mount.kind == MountType::Ssh {
+            mounts.push(agent(stage, mount, agents));
+            agents += 1;
+        } else {
+            mounts.push(step_mount(stage, mount)?);
+        }
+    }
+    Ok(mounts)
 }
 
 /// A here-document that names its interpreter, as a file to run; its path in the container.
@@ -59,7 +69,7 @@ pub fn script(stage: &StageRun<'_>, name: &str, text: &str) -> Result<(String, S
     Ok((target, mount))
 }
 
-/// Adds what a mount shows to the key of its step. What is in a cache means nothing to it.
+/// Adds what a mount shows to the key of its step. What is in a cache and what is lent mean nothing to it.
 pub fn add_to_key(key: Key, mount: &StepMount) -> Result<Key> {
     Ok(match mount {
         StepMount::Context { source, .. } => key.with(context::digest_of_path(source)?),
@@ -67,37 +77,63 @@ pub fn add_to_key(key: Key, mount: &StepMount) -> Result<Key> {
             TreeRoot::Context(root) => key.with(context::digest_of_path(root)?).with(path),
             TreeRoot::Image(image) => key.with(image.to_string()).with(path),
         },
-        StepMount::Cache { .. } | StepMount::Tmpfs { .. } => key,
+        StepMount::Cache { .. } | StepMount::Tmpfs { .. } | StepMount::Loan { .. } => key,
     })
 }
 
-/// A mount as it was asked for; none for a secret or an agent that the client need not send, as none can be sent yet.
-fn step_mount(stage: &StageRun<'_>, mount: Mount) -> Result<Option<StepMount>> {
+/// A mount as it was asked for.
+fn step_mount(stage: &StageRun<'_>, mount: Mount) -> Result<StepMount> {
+    if mount.kind == MountType::Secret {
+        return Ok(secret(stage, mount));
+    }
     let target = mount.target.clone().unwrap_or_default();
     let target = super::workdir::below(&stage.config.working_dir, &target);
-    if matches!(
-        mount.kind,
-        MountType::Bind | MountType::Cache | MountType::Tmpfs
-    ) && target == "/"
-    {
+    if target == "/" {
         return Err(Error::invalid("invalid mount target \"/\""));
     }
-    let mount = match mount.kind {
-        MountType::Secret | MountType::Ssh if !mount.required => return Ok(None),
-        MountType::Secret | MountType::Ssh => {
-            return Err(Error::unsupported(format!(
-                "RUN --mount=type={},required is not built yet",
-                mount.kind.name()
-            )));
-        }
-        MountType::Bind => bind(stage, mount, target)?,
-        MountType::Cache => cache(stage, mount, target)?,
-        MountType::Tmpfs => StepMount::Tmpfs {
+    match mount.kind {
+        MountType::Cache => cache(stage, mount, target),
+        MountType::Tmpfs => Ok(StepMount::Tmpfs {
             target,
             size: mount.size,
-        },
+        }),
+        _ => bind(stage, mount, target),
+    }
+}
+
+fn secret(stage: &StageRun<'_>, mount: Mount) -> StepMount {
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let id = mount.source.or(mount.id);
+    let id = id.unwrap_or_else(|| last(mount.target.as_deref().unwrap_or_default()));
+    let usual = || {
+        mount
+            .env
+            .is_none()
+            .then(|| format!("{SECRETS}/{}", last(&id)))
     };
-    Ok(Some(mount))
+    let target = mount.target.or_else(usual);
+    StepMount::Loan {
+        target: target.map(|target| super::workdir::below(&stage.config.working_dir, &target)),
+        what: Loan::Secret { env: mount.env },
+        id,
+        required: mount.required,
+        mode: mount.mode.unwrap_or(0o400),
+        owner: (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)),
+    }
+}
+
+/// `before` agents are mounted before this one.
+fn agent(stage: &StageRun<'_>, mount: Mount, before: usize) -> StepMount {
+    let usual = || format!("{AGENTS}.{before}");
+    let target = mount.target.unwrap_or_else(usual);
+    StepMount::Loan {
+        what: Loan::Agent,
+        id: mount.id.unwrap_or_else(|| "default".to_owned()),
+        target: Some(super::workdir::below(&stage.config.working_dir, &target)),
+        required: mount.required,
+        mode: mount.mode.unwrap_or(0o600),
+        owner: (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)),
+    }
 }
 
 fn bind(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount> {

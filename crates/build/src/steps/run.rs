@@ -65,6 +65,7 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
         network,
         host: stage.request.host.clone(),
         mounts,
+        session: stage.request.session.clone(),
         canceled: stage.log.canceled(),
     };
     execute(stage, step, created_by, &key)

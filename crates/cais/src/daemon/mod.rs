@@ -173,6 +173,7 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         web: registries::config(options),
         directory: builds,
         running,
+        sessions: cais_session::borrower::Sessions::default(),
     };
     let tidy = options.image_gc.policy()?.map(|policy| {
         let (images, interval) = (Arc::clone(&services.images), options.image_gc.interval);

@@ -9,6 +9,7 @@ use crate::answer::JsonLines;
 use crate::body::Body;
 use crate::client::Client;
 use crate::error::Result;
+use crate::hijack::Hijacked;
 
 impl Client {
     /// `POST /build` with these query parameters; progress documents. `credentials` is the header `X-Registry-Config`.
@@ -27,6 +28,16 @@ impl Client {
         }
         let call = call.body("application/x-tar", context);
         Ok(call.stream().await?.json_lines())
+    }
+
+    /// `POST /session`: from then on the daemon calls, by HTTP/2, the methods that are served.
+    pub async fn build_session(&self, id: &str, methods: &[&str]) -> Result<Hijacked> {
+        let mut call = self.call(Method::POST, "/session");
+        call = call.header("X-Docker-Expose-Session-Uuid", id);
+        for method in methods {
+            call = call.header("X-Docker-Expose-Session-Grpc-Method", *method);
+        }
+        call.upgrade("h2c").await
     }
 
     /// `POST /build/prune`.

@@ -38,6 +38,8 @@ pub struct Input<'a> {
     pub config: &'a EngineConfig,
     pub identity: &'a Identity,
     pub joined: &'a Joined,
+    /// Variables besides those of the record.
+    pub env: &'a [String],
     /// The container's own directory.
     pub directory: &'a Path,
     /// Absolute within each hierarchy.

@@ -39,7 +39,7 @@ pub fn init_process(input: &Input<'_>, security: &Security) -> Result<Process> {
         console_size: (record.config.tty && height > 0 && width > 0).then_some(size),
         user: user(input.identity),
         args,
-        env: environment(record, input.identity, record.config.tty, &[]),
+        env: environment(record, input.identity, record.config.tty, input.env),
         cwd: working_dir(record, ""),
         capabilities: Some(capabilities(record, host.privileged, input.identity)?),
         rlimits: rlimits(record, input.config)?,

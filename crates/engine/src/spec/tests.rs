@@ -63,6 +63,7 @@ fn spec_of(record: &Record, uid: u32) -> Spec {
         config: &engine(),
         identity: &identity(uid),
         joined: &Joined::default(),
+        env: &[],
         directory: Path::new("/data/containers/x"),
         cgroup: "/cais/x".into(),
     };

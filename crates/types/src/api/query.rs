@@ -378,6 +378,8 @@ pub struct BuildQuery {
     pub shm_size: i64,
     pub security_opt: Vec<String>,
     pub ulimits: Vec<super::Ulimit>,
+    /// The session of the client that lends secrets and agents; empty without one.
+    pub session: String,
     /// Credentials by registry, of the header `X-Registry-Config`.
     pub auths: BTreeMap<String, AuthConfig>,
 }

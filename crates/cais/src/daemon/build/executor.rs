@@ -9,6 +9,7 @@ use bytes::Bytes;
 use cais_build::messages::canceled;
 use cais_build::ports::{Executor, Ran, RunEvents, RunStep, StepMount, Stream};
 use cais_engine::{Containers, Engine};
+use cais_session::borrower::Sessions;
 use cais_sys::failpoint;
 use cais_types::api::query::{AttachQuery, WaitCondition};
 use cais_types::api::{
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::caches::{self, Caches, Wanted};
+use super::loans::Lender;
 use super::running::{Build, LABEL, Running, remove};
 use super::trees::{self, Attached, Trees};
 
@@ -39,6 +41,7 @@ pub struct Steps {
     pub handle: Handle,
     pub caches: Caches,
     pub trees: Trees,
+    pub sessions: Sessions,
     /// Closed when the client has gone.
     pub client: mpsc::Sender<Result<Bytes>>,
 }
@@ -55,8 +58,15 @@ impl Executor for Steps {
         let canceled = Arc::clone(&step.canceled);
         let given_up = || canceled.load(Ordering::Relaxed) || self.client.is_closed();
         let _held = caches::hold(&mut step.mounts, &given_up)?;
+        let lender = Lender {
+            sessions: &self.sessions,
+            handle: &self.handle,
+            trees: &self.trees,
+        };
+        let mut lent = lender.lend(&mut step)?;
         let mut attached = Vec::new();
-        let request = self.container(step, &mut attached)?;
+        let mut request = self.container(step, &mut attached)?;
+        request.host_config.mounts.append(&mut lent.mounts);
         failpoint::reach("build-attached");
         let containers = self.engine.containers();
         let made = self.handle.block_on(containers.create(None, request))?;
@@ -65,6 +75,7 @@ impl Executor for Steps {
             .parse()
             .map_err(|_| Error::internal("the engine made a container without an id"))?;
         failpoint::reach("build-container");
+        containers.lend_env(&made.id, std::mem::take(&mut lent.env))?;
         let watch = Watch {
             containers: &containers,
             id: &made.id,
@@ -212,6 +223,9 @@ impl Steps {
                 attached.push(tree);
                 Ok(mount)
             }
+            StepMount::Loan { id, .. } => {
+                Err(Error::internal(format!("the mount of {id} was not filled")))
+            }
             StepMount::Tmpfs { target, size } => Ok(Mount {
                 r#type: "tmpfs".to_owned(),
                 target,
@@ -257,7 +271,8 @@ async fn given_up(canceled: &AtomicBool) {
     }
 }
 
-fn bind(source: &std::path::Path, target: String, read_only: bool) -> Mount {
+/// A path of the host as it is seen at another one.
+pub fn bind(source: &std::path::Path, target: String, read_only: bool) -> Mount {
     Mount {
         r#type: "bind".to_owned(),
         source: source.to_string_lossy().into_owned(),

@@ -6,8 +6,10 @@ mod context;
 mod executor;
 mod fetch;
 mod images;
+mod loans;
 mod records;
 mod running;
+mod session;
 mod trees;
 
 use std::io::Read;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cais_api::backend::{self, Answers, Upload};
+use cais_api::backend::{self, Answers, Hijack, Upload};
 use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::messages::{Messages, canceled};
 use cais_build::ports::{Host, Ports};
@@ -25,6 +27,7 @@ use cais_distribution::client::ClientConfig;
 use cais_engine::Engine;
 use cais_services::pipe::{UploadReader, stream_of};
 use cais_services::registry::Registries;
+use cais_session::borrower::Sessions;
 use cais_state::Db;
 use cais_types::api::BuildPruneResponse;
 use cais_types::api::query::{BuildPruneQuery, BuildQuery};
@@ -45,6 +48,7 @@ pub struct BuildBackend {
     pub registries: Arc<Registries>,
     pub db: Arc<Db>,
     pub running: Running,
+    pub sessions: Sessions,
     /// How files behind URLs are asked for.
     pub web: ClientConfig,
     /// Contexts while they are used, and cache mounts.
@@ -108,6 +112,7 @@ impl backend::Builds for BuildBackend {
                 store: Arc::clone(&self.images),
                 directory: self.directory.join("mounts"),
             },
+            sessions: self.sessions.clone(),
             client: sender.clone(),
         };
         let web = fetch::Web {
@@ -130,6 +135,10 @@ impl backend::Builds for BuildBackend {
             drop((context, images, executor));
         });
         Ok(stream_of(receiver))
+    }
+
+    async fn session(&self, id: String) -> Result<Hijack> {
+        Ok(session::begin(self.sessions.clone(), id))
     }
 
     async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse> {
@@ -201,6 +210,7 @@ fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildReques
         network: query.network.clone(),
         host: host(query),
         platform: query.platform.clone(),
+        session: query.session.clone(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Paths of other trees, attached at places of the host while a step sees them. A path is resolved once and what was found is
 //! attached, so that nobody can put a link in its place afterwards (CVE-2024-23651).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -13,7 +13,7 @@ use cais_images::Store;
 use cais_sys::{mount, path_in_root};
 use cais_types::{ContainerId, Digest, Error, Result};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::context;
 
@@ -36,6 +36,11 @@ impl Attached {
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.directory.join("path")
+    }
+
+    /// A name in its root.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        self.directory.join("root").join(name)
     }
 }
 
@@ -78,6 +83,19 @@ impl Trees {
         let id = ContainerId::from_bytes(cais_engine::create::random()?);
         let attached = self.place(&id)?;
         show(&attached.directory, open(directory)?, path)?;
+        Ok(attached)
+    }
+
+    /// An empty file system of memory, which is never swapped out where the kernel can promise it (Linux 6.4).
+    pub fn memory(&self) -> Result<Attached> {
+        let id = ContainerId::from_bytes(cais_engine::create::random()?);
+        let attached = self.place(&id)?;
+        let flags = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
+        let root = attached.directory.join("root");
+        let mount = |options: &CStr| rustix::mount::mount("tmpfs", &root, "tmpfs", flags, options);
+        mount(c"mode=0755,size=1m,noswap")
+            .or_else(|_| mount(c"mode=0755,size=1m"))
+            .map_err(|errno| failed(errno.into()))?;
         Ok(attached)
     }
 

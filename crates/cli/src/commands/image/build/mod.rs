@@ -2,6 +2,7 @@
 
 mod check;
 mod context;
+mod loans;
 mod output;
 mod progress;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 use cais_client::answer::JsonLines;
 use serde_json::{Map, Value, json};
 
+use self::loans::Lending;
 use self::output::{Built, Outputs};
 use self::progress::Progress;
 use crate::app::App;
@@ -103,11 +105,21 @@ const FLAGS: &[Flag] = &[
     switch("quiet", "Show only the image's id").short('q'),
     switch("rm", "Remove the containers of steps").default("true"),
     flag(
+        "secret",
+        "list",
+        "Lend a secret to steps (id=ID[,src=PATH|,env=VARIABLE])",
+    ),
+    flag(
         "security-opt",
         "strings",
         "Security options of the steps' containers",
     ),
     flag("shm-size", "bytes", "Size of /dev/shm of the steps").default("0"),
+    flag(
+        "ssh",
+        "list",
+        "Lend an agent or keys for SSH to steps (default, ID=SOCKET, or ID=KEY[,KEY])",
+    ),
     flag("tag", "list", "Name of the image (name[:tag])").short('t'),
     flag("target", "string", "Build up to this stage"),
     flag("ulimit", "list", "Limits of the steps (name=soft[:hard])"),
@@ -119,6 +131,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         return check::only(app, args);
     }
     let warnings = check::before(args)?;
+    let lending = Lending::parse(args)?;
     let context = context::source(&args.positionals[0], &args.string("file"))?;
     let outputs = Outputs::parse(args)?;
     let names: Vec<String> = args
@@ -136,6 +149,10 @@ async fn run(app: &App, call: Invocation) -> Result {
     let progress = Progress::new(app, &args.string("progress"), quiet)?;
     let client = app.client()?;
     client.negotiate().await?;
+    let session = lending.begin(client).await?;
+    if let Some(session) = &session {
+        query.push(("session".to_owned(), session.id.clone()));
+    }
     // Public images need none of them, so a helper that fails does not end the build.
     let credentials = app.keychain().header_of_all().ok();
     let messages = client
