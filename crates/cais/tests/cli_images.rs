@@ -2,62 +2,39 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use cais_testkit::{TestDaemon, wait_until};
+use cais_testkit::TestDaemon;
 
+use crate::served::Served;
 use crate::{CAIS, daemon};
 
 const PASSWORD: &str = "secret";
 
 /// Our registry server on a port of its own, for user `someone`.
 struct RegistryServer {
-    child: Child,
     address: String,
-    /// Goes with the server.
+    /// Ends before its directory goes.
+    _served: Served,
     _root: tempfile::TempDir,
 }
 
 impl RegistryServer {
     fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .to_string();
         let users = root.path().join("users");
         fs::write(&users, format!("someone:{}\n", hashed_password())).unwrap();
-        let child = Command::new(CAIS)
-            .args(["registry", "serve", "--listen", &address, "--root"])
-            .arg(root.path().join("data"))
-            .arg("--htpasswd")
-            .arg(users)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_until("the registry", || {
-            std::net::TcpStream::connect(&address).is_ok()
-        });
+        let served = Served::start(root.path(), &["--htpasswd", &users.to_string_lossy()]);
         Self {
-            child,
-            address,
+            address: served.http.address.clone(),
+            _served: served,
             _root: root,
         }
     }
 
     fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
-    }
-}
-
-impl Drop for RegistryServer {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -3,98 +3,25 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use cais_testkit::http::{Answer, Http};
 use cais_testkit::wait_until;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::CAIS;
+use crate::served::{Served, folder};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A server in a process of its own.
-struct Served {
-    process: Child,
-    http: Http,
-}
-
-fn folder(root: &TempDir) -> PathBuf {
-    root.path().join("registry")
-}
-
-fn serve(root: &TempDir, args: &[&str]) -> Served {
-    let addresses = root.path().join("address");
-    let _stale = fs::remove_file(&addresses);
-    let log = fs::File::create(root.path().join("log")).unwrap();
-    let process = Command::new(CAIS)
-        .args([
-            "registry",
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--log-level",
-            "warn",
-        ])
-        .arg("--root")
-        .arg(folder(root))
-        .arg("--address-file")
-        .arg(&addresses)
-        .args(args)
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let mut address = String::new();
-    wait_until("the server listens", || {
-        address = fs::read_to_string(&addresses).unwrap_or_default();
-        address.ends_with('\n')
-    });
-    Served {
-        process,
-        http: Http::new(address.trim()),
-    }
-}
-
-impl Served {
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// SIGTERM must end it with 0.
-    fn end(mut self) {
-        self.signal(Signal::TERM);
-        assert!(self.process.wait().unwrap().success());
-    }
-
-    /// Resident memory in KiB.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
 
 fn command(root: &TempDir, args: &[&str]) -> Output {
     let (verb, rest) = args.split_first().unwrap();
     Command::new(CAIS)
         .args(["registry", verb, "--root"])
-        .arg(folder(root))
+        .arg(folder(root.path()))
         .args(rest)
         .output()
         .unwrap()
@@ -182,7 +109,7 @@ fn commands(root: &TempDir, image: &str) {
 fn commands_beside_a_server_and_without_one() {
     let root = tempfile::tempdir().unwrap();
     for running in [true, false] {
-        let served = serve(&root, &[]);
+        let served = Served::start(root.path(), &[]);
         let image = push_image(&served.http, "team/app", "v1");
         push_image(&served.http, "team/app", "v2");
         push_image(&served.http, "other", "v1");
@@ -211,7 +138,7 @@ fn settings_come_from_file_and_environment() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("registry.toml");
     fs::write(&file, "read-only = true\ndelete = false\n").unwrap();
-    let served = serve(&root, &["--config", file.to_str().unwrap()]);
+    let served = Served::start(root.path(), &["--config", file.to_str().unwrap()]);
     let open = |http: &Http| {
         http.send("POST", "/v2/a/blobs/uploads/", &[], &[])
             .unwrap()
@@ -219,8 +146,8 @@ fn settings_come_from_file_and_environment() {
     };
     assert_eq!(open(&served.http), 405);
     drop(served);
-    let served = serve(
-        &root,
+    let served = Served::start(
+        root.path(),
         &["--config", file.to_str().unwrap(), "--read-only=false"],
     );
     assert_eq!(open(&served.http), 202);
@@ -230,7 +157,7 @@ fn settings_come_from_file_and_environment() {
 fn an_upload_survives_kill_9() {
     let root = tempfile::tempdir().unwrap();
     let whole: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
-    let mut served = serve(&root, &[]);
+    let mut served = Served::start(root.path(), &[]);
     let image = push_image(&served.http, "kept", "v1");
     let location = upload(&served.http, "a");
     let mut offset = 0;
@@ -246,7 +173,7 @@ fn an_upload_survives_kill_9() {
         stream
             .write_all(&whole[offset..offset + 1_500_000])
             .unwrap();
-        let file = folder(&root)
+        let file = folder(root.path())
             .join("uploads")
             .join(location.rsplit('/').next().unwrap());
         wait_until("bytes are on the disk", || {
@@ -254,7 +181,7 @@ fn an_upload_survives_kill_9() {
         });
         served.signal(Signal::KILL);
         drop(served);
-        served = serve(&root, &[]);
+        served = Served::start(root.path(), &[]);
         let answer = served.http.get(&location).unwrap();
         assert_eq!(answer.status, 204);
         let range = answer.header("range").unwrap().to_owned();
@@ -309,7 +236,10 @@ fn a_new_certificate_is_read_on_sighup() {
     };
     make("first");
     let paths = [certificate.to_str().unwrap(), key.to_str().unwrap()];
-    let served = serve(&root, &["--tls-cert", paths[0], "--tls-key", paths[1]]);
+    let served = Served::start(
+        root.path(),
+        &["--tls-cert", paths[0], "--tls-key", paths[1]],
+    );
     let shown = || {
         let connect = Command::new("openssl")
             .args(["s_client", "-connect", &served.http.address])
@@ -425,8 +355,8 @@ fn many_clients_and_collection_lose_nothing() {
     let end = Instant::now() + Duration::from_secs(seconds);
     let root = tempfile::tempdir().unwrap();
     let grace = format!("{}s", GRACE.as_secs());
-    let served = serve(
-        &root,
+    let served = Served::start(
+        root.path(),
         &[
             "--gc-interval",
             "250ms",

@@ -130,7 +130,7 @@ fn a_daemon_that_dies_at_any_phase_of_a_pull_leaves_a_whole_store() {
     let (_first, registry) = registry();
     let name = registry.name("noise:1");
     let mut daemon = TestDaemon::start(CAIS).unwrap();
-    for point in COMMIT {
+    for point in ["pull-manifest", "pull-config"].into_iter().chain(COMMIT) {
         die_at(
             point,
             |daemon| daemon.docker(&["pull", &name]).is_ok(),
@@ -156,9 +156,58 @@ fn a_daemon_that_dies_at_any_phase_of_a_load_leaves_a_whole_store() {
 }
 
 #[test]
+fn what_a_daemon_has_kept_when_it_dies_is_not_fetched_again() {
+    // Parts are at most 400 KiB, and eight of them wait: when the twelfth comes some are on the disk.
+    const SIZE: usize = 12 << 20;
+    let (first, registry) = (TestDaemon::start(CAIS).unwrap(), Registry::start());
+    noisy(&first, &registry.name("noise:1"), 8, SIZE);
+    first.docker(&["push", &registry.name("noise:1")]).unwrap();
+    let wire = Wire::to(registry.port, Fault::None);
+    let name = wire.name("noise:1");
+    let mut daemon = TestDaemon::start_with(CAIS, &["--failpoint=pull-part:12"]).unwrap();
+    assert!(daemon.docker(&["pull", &name]).is_err());
+    wait_until("the daemon to die", || daemon.has_ended());
+    wait_until("the wire to see it", || wire.open() == 0);
+    let (kept, passed) = (kept(&daemon), wire.passed());
+    assert!(kept > 0);
+    daemon.restart_with(&[]).unwrap();
+    daemon.docker(&["pull", &name]).unwrap();
+    let (again, rest) = (wire.passed() - passed, SIZE as u64 - kept);
+    // Heads, manifest and configuration come again.
+    assert!(again < rest + (64 << 10), "{again} bytes for {rest}");
+    check_whole(&daemon);
+}
+
+#[test]
+fn a_daemon_that_dies_while_it_saves_leaves_no_archive() {
+    let mut daemon = daemon();
+    let path = daemon.scratch().join("saved.tar");
+    let save = ["save", "-o", &path.to_string_lossy(), "busybox"];
+    for point in ["save-layer", "save-layers"] {
+        die_at(
+            point,
+            |daemon| {
+                let saved = daemon.cais(&save).is_ok();
+                assert_eq!(path.exists(), saved, "{point}");
+                saved
+            },
+            &mut daemon,
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
 fn a_daemon_that_dies_while_it_pushes_can_push_again() {
     let (mut daemon, registry) = (daemon(), Registry::start());
-    for (number, point) in ["push-layer", "push-name"].into_iter().enumerate() {
+    let points = [
+        "push-upload",
+        "push-layer",
+        "push-finish",
+        "push-manifest",
+        "push-name",
+    ];
+    for (number, point) in points.into_iter().enumerate() {
         let name = registry.name(&format!("box{number}:1"));
         // Another layer each time: what the registry has is not sent again.
         noisy(&daemon, &name, number as u64 + 20, 10_000);

@@ -131,6 +131,9 @@ pub struct Serve {
     /// Write the address to this file once the server listens
     #[arg(long, value_name = "path")]
     pub address_file: Option<PathBuf>,
+    /// Die where the server comes to this point, NAME or NAME:TIMES (debug builds only)
+    #[arg(long, value_name = "point", hide = true)]
+    pub failpoint: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -203,7 +206,7 @@ fn settings() -> Vec<String> {
         return Vec::new();
     };
     let flags = serve.get_arguments().filter_map(|flag| flag.get_long());
-    let flags = flags.filter(|flag| !matches!(*flag, "help" | "config"));
+    let flags = flags.filter(|flag| !matches!(*flag, "help" | "config" | "failpoint"));
     flags.map(str::to_owned).collect()
 }
 

@@ -17,6 +17,9 @@ const BLOCKING_THREADS: usize = 64;
 /// Serves until it is told to end.
 pub fn run(options: Serve) -> Result<()> {
     start_log(&options.log_level);
+    if let Some(point) = &options.failpoint {
+        cais_sys::failpoint::arm(point).context("--failpoint")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(1 << 20)

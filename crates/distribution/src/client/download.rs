@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
+use cais_sys::failpoint;
 use cais_types::oci::Descriptor;
 use tokio::sync::mpsc::Sender;
 
@@ -126,6 +127,7 @@ impl Download<'_> {
                 return Err(RegistryError::Unusable("nobody reads the layer".into()));
             }
             *at = after;
+            failpoint::reach("pull-part");
             (self.tell)(Step::Downloading, after);
         }
         if *at < self.blob.size {

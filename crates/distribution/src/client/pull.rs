@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cais_sys::failpoint;
 use cais_types::oci::{Descriptor, Document, Index, Manifest, Platform};
 use cais_types::{Digest, Reference};
 use futures_util::future::try_join_all;
@@ -116,7 +117,9 @@ impl Pull<'_> {
         let wanted = self.request.platform.clone();
         let wanted = wanted.unwrap_or_else(Platform::host);
         let resolved = resolve(found, &wanted).await?;
+        failpoint::reach("pull-manifest");
         let config = self.config(&resolved).await?;
+        failpoint::reach("pull-config");
         let outline = read_config(&config)?;
         if self.request.platform.is_some() && wanted.fit(&outline.platform).is_none() {
             self.progress.line(format!(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cais_sys::failpoint;
 use cais_types::oci::{Descriptor, Manifest, media_type};
 use cais_types::{Digest, Error, Reference};
 use futures_util::future::try_join_all;
@@ -105,6 +106,7 @@ async fn one(
     let layers: Vec<Descriptor> = layers.cloned().collect();
     let manifest = manifest_of(&image, layers)?;
     let tag = reference.tag().unwrap_or("latest");
+    failpoint::reach("push-manifest");
     uploads.target.put_manifest(tag, &manifest).await?;
     let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
     uploads

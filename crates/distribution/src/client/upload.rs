@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cais_sys::failpoint;
 use cais_types::Error;
 use cais_types::oci::Descriptor;
 use http::StatusCode;
@@ -185,9 +186,11 @@ impl Uploads<'_> {
             Some(url) => url,
             None => self.target.start_upload().await?,
         };
+        failpoint::reach("push-upload");
         let (body, flow, written) = self.written(sending);
         let next = self.watched(self.target.patch(at, body), &flow).await;
         let (next, blob) = both(next, written.await)?;
+        failpoint::reach("push-finish");
         self.target
             .finish(next, &blob.digest, bytes::Bytes::new())
             .await?;

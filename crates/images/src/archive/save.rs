@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use cais_sys::failpoint;
 use cais_types::oci::media_type;
 use cais_types::{Digest, Reference};
 use serde_json::{Value, json};
@@ -59,6 +60,7 @@ impl Store {
         directory(out, "blobs/").map_err(fail)?;
         directory(out, "blobs/sha256/").map_err(fail)?;
         self.blobs(&blobs, out)?;
+        failpoint::reach("save-layers");
         document(out, "index.json", &index).map_err(fail)?;
         document(out, "manifest.json", &Value::Array(manifests)).map_err(fail)?;
         document(out, "oci-layout", &json!({"imageLayoutVersion": "1.0.0"})).map_err(fail)?;
@@ -173,6 +175,7 @@ impl Store {
                 Blob::Document(bytes) => file(out, &path, bytes).map_err(fail)?,
                 Blob::Layer { chain, size } => {
                     header(out, &path, b'0', *size).map_err(fail)?;
+                    failpoint::reach("save-layer");
                     self.layers.write_tar(&chain.hex(), digest, out)?;
                     pad(out, *size).map_err(fail)?;
                 }

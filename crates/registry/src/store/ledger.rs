@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use cais_state::{Db, Durability, StateError};
+use cais_sys::failpoint;
 use cais_types::Digest;
 use serde::Serialize;
 use serde_json::Value;
@@ -150,6 +151,9 @@ impl Writer {
             batch.answers.push((request.answer, planned));
         }
         let committed = self.commit(&batch);
+        for _file in &batch.kept {
+            failpoint::reach("file-recorded");
+        }
         if let Err(error) = &committed {
             tracing::error!(%error, "changes are lost");
             self.stale = true;
@@ -196,6 +200,7 @@ impl Writer {
         drop(index);
         if let Some((upload, digest)) = change.new_file() {
             self.files.keep(upload, digest)?;
+            failpoint::reach("file-named");
             batch.kept.push(*digest);
         }
         batch.durable |= change.durable();

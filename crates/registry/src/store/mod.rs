@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use cais_state::Db;
+use cais_sys::failpoint;
 use cais_types::{Digest, Error};
 use rustix::fs::{FlockOperation, flock};
 
@@ -188,6 +189,7 @@ impl Store {
         // A write that failed half-way may have left bytes behind the end.
         file.set_len(progress.offset)?;
         file.sync_data()?;
+        failpoint::reach("upload-synced");
         self.change_blocking(Change::Link {
             repository: session.repository.clone(),
             digest,
@@ -209,6 +211,7 @@ impl Store {
             let _best_effort = self.files.remove_upload(&id);
             return Err(error);
         }
+        failpoint::reach("manifest-synced");
         Ok(id)
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use cais_sys::failpoint;
 use cais_types::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
@@ -136,6 +137,7 @@ impl Progress {
             }
             self.offset += bytes.len() as u64;
         }
+        failpoint::reach("upload-part");
         Ok(())
     }
 
