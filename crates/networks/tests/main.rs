@@ -5,6 +5,7 @@
 mod dns;
 mod families;
 mod firewall;
+mod flush;
 mod host;
 mod host_firewall;
 mod live;

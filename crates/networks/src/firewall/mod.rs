@@ -220,15 +220,20 @@ pub fn port_changes(before: &[PortRule], after: &[PortRule], policy: &Policy) ->
     changes
 }
 
-/// The whole tables: that of IPv4 always, that of IPv6 when a bridge has it.
+/// Which tables there are: that of IPv4 always, that of IPv6 when a bridge has it.
+pub fn families(bridges: &[BridgeRules]) -> Vec<Family> {
+    let has_six = bridges.iter().any(|one| one.of(Family::Ip6).is_some());
+    let families = [Some(Family::Ip), has_six.then_some(Family::Ip6)];
+    families.into_iter().flatten().collect()
+}
+
+/// The whole tables.
 pub fn rule_sets(
     table: &str,
     bridges: &[BridgeRules],
     ports: &[PortRule],
     policy: &Policy,
 ) -> Vec<RuleSet> {
-    let has_six = bridges.iter().any(|one| one.of(Family::Ip6).is_some());
-    let families = [Some(Family::Ip), has_six.then_some(Family::Ip6)];
     let rule_set = |family| {
         let bridges: Vec<_> = bridges
             .iter()
@@ -243,7 +248,7 @@ pub fn rule_sets(
             chains: chains::all(family, &bridges, policy),
         }
     };
-    families.into_iter().flatten().map(rule_set).collect()
+    families(bridges).into_iter().map(rule_set).collect()
 }
 
 fn port_sets(family: Family, ports: &[PortRule], policy: &Policy) -> Vec<Set> {

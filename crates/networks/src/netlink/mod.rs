@@ -6,7 +6,7 @@ pub mod message;
 pub mod route;
 pub mod socket;
 
-pub use message::{Attributes, Message, Messages};
+pub use message::{Attributes, Message, Messages, messages};
 pub use socket::{NetlinkError, Socket};
 
 /// `NLM_F_REQUEST`: every request has it.

@@ -2,12 +2,14 @@
 //! transaction. Knows nf_tables only, no networks and no ports.
 
 pub mod apply;
+mod changes;
 mod display;
 mod encode;
 mod expression;
 pub mod ruleset;
 
 pub use apply::{Change, apply, create, delete_table, dropping_forward_chains, has_table, replace};
+pub use changes::Changes;
 pub use ruleset::{
     Atom, Chain, DataType, Element, Family, Field, Hook, HookKind, HookPoint, Outcome, RuleSet,
     Set, SetValue, Side, Statement, Verdict, rule,

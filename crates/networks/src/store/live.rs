@@ -220,7 +220,9 @@ impl Store {
             }
             (old, new)
         };
-        self.change(&port_changes(&old, &new, &self.policy))
+        let changed = self.change(&port_changes(&old, &new, &self.policy));
+        // A table that was made anew meanwhile has the new ones already.
+        changed.or_else(|_| self.replace_rules(&self.lock()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod checks;
 mod endpoints;
+mod guard;
 mod live;
 mod names;
 mod networks;
@@ -24,11 +25,13 @@ use cais_types::{ContainerId, NetworkId};
 use crate::config::Config;
 use crate::dns::Dns;
 use crate::error::NetworkError;
-use crate::firewall::{self, Policy, PortRule};
+use crate::firewall::{self, BridgeRules, Policy, PortRule};
 use crate::ipam::Addresses;
 use crate::netlink::Socket;
 use crate::nft;
 use crate::ports::PublishedPort;
+
+use guard::Guard;
 
 pub use checks::Facts;
 pub use endpoints::{Endpoint, EndpointRequest};
@@ -50,6 +53,7 @@ pub struct Store {
     shared: Arc<Shared>,
     dns: Dns,
     policy: Policy,
+    guard: Mutex<Option<Guard>>,
     first_index: u32,
     veth_number: AtomicU32,
 }
@@ -120,9 +124,18 @@ impl State {
         }
     }
 
-    fn rule_sets(&self, table: &str, policy: &Policy) -> Vec<nft::RuleSet> {
+    fn bridges(&self) -> Vec<BridgeRules> {
         let networks = self.networks.values();
-        let mut bridges: Vec<_> = networks.filter_map(|one| one.record.rules()).collect();
+        networks.filter_map(|one| one.record.rules()).collect()
+    }
+
+    /// Which tables there should be.
+    fn families(&self) -> Vec<nft::Family> {
+        firewall::families(&self.bridges())
+    }
+
+    fn rule_sets(&self, table: &str, policy: &Policy) -> Vec<nft::RuleSet> {
+        let mut bridges = self.bridges();
         bridges.sort_by(|one, other| one.bridge.cmp(&other.bridge));
         let held = self.sandboxes.values();
         let mut ports: Vec<_> = held.flat_map(|held| held.rules.clone()).collect();

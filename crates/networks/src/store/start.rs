@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cais_state::{Db, Durability};
 use cais_types::{ContainerId, NetworkId};
@@ -21,6 +21,7 @@ use crate::nft::{self, Family};
 use crate::{admission, bridge};
 use crate::{ports, sysctl, wire};
 
+use super::guard::Guard;
 use super::records::{
     BridgeRecord, Driver, ENDPOINTS, GatewayMode, NETWORKS, NetworkRecord, Pool, SandboxRecord,
     veth_prefix,
@@ -40,6 +41,7 @@ impl Store {
             config,
             dns,
             policy,
+            guard: Mutex::default(),
             db,
             shared: Arc::default(),
             first_index: wire::first_free_index()?,
@@ -58,7 +60,16 @@ impl Store {
         }
         *store.lock() = state;
         store.name_host();
+        if store.config.firewall {
+            let shared = Arc::clone(&store.shared);
+            let (table, policy) = (store.config.table.clone(), store.policy.clone());
+            store.set_guard(Some(Guard::start(shared, table, policy)?));
+        }
         Ok(store)
+    }
+
+    fn set_guard(&self, guard: Option<Guard>) {
+        *self.guard.lock().unwrap_or_else(PoisonError::into_inner) = guard;
     }
 
     fn load_networks(&self, state: &mut State) -> Result<(), NetworkError> {
@@ -346,6 +357,7 @@ impl Store {
     /// Removes everything that this store put into the kernel; for tests and `system` resets. Sandboxes must be closed.
     pub fn destroy(&self) -> Result<(), NetworkError> {
         self.settle();
+        self.set_guard(None);
         let state = self.lock();
         if self.config.firewall {
             let socket = Socket::netfilter().map_err(NetworkError::during("netfilter socket"))?;
