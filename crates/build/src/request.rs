@@ -20,6 +20,8 @@ pub struct BuildRequest {
     /// Names for the result.
     pub tags: Vec<String>,
     pub no_cache: bool,
+    /// Names of stages whose steps are made anew.
+    pub no_cache_filter: Vec<String>,
     /// Ask the registry for base images even when they are here.
     pub pull: bool,
     /// Show nothing but the id of the result.

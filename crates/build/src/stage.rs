@@ -279,7 +279,7 @@ impl<'a> StageRun<'a> {
     /// # Errors
     /// Those of the index, and a client that has gone.
     pub fn cached(&mut self, key: &str) -> Result<bool> {
-        if self.request.no_cache {
+        if self.request.no_cache || self.is_made_anew() {
             return Ok(false);
         }
         let mut told = false;
@@ -303,6 +303,14 @@ impl<'a> StageRun<'a> {
         self.image = Some(id);
         self.log.text(" ---> Using cache\n")?;
         Ok(true)
+    }
+
+    /// Whether the request names this stage among those that are made anew; one without a name is `stage-NUMBER`.
+    fn is_made_anew(&self) -> bool {
+        let number = format!("stage-{}", self.index);
+        let name = self.stage.from.name.as_ref().unwrap_or(&number);
+        let mut filter = self.request.no_cache_filter.iter();
+        filter.any(|wanted| wanted.eq_ignore_ascii_case(name))
     }
 
     /// Makes the step's image and remembers it.

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use cais_testkit::{TestDaemon, wait_until};
+use cais_testkit::{BaseImage, TestDaemon, wait_until};
 use serde_json::Value;
 
 use crate::build::{Context, build, built, cached};
-use crate::daemon;
+use crate::{CAIS, daemon};
 
 const MIB: i64 = 1 << 20;
 
@@ -131,6 +131,146 @@ fn the_least_recently_used_go_down_to_a_size() {
     );
     assert_eq!(sizes(&daemon, "regular"), [3 * MIB]);
     assert_eq!(cached(&built(&daemon, &old, &[])), 1);
+}
+
+/// A daemon with these rules, and busybox.
+fn collecting(gc: &str) -> TestDaemon {
+    let flag = format!(r#"--builder={{"gc": {gc}}}"#);
+    let daemon = TestDaemon::start_with(CAIS, &[&flag]).unwrap();
+    let archive = cais_testkit::base_image(BaseImage::Busybox).unwrap();
+    daemon
+        .cais(&["load", "-q", "-i", &archive.to_string_lossy()])
+        .unwrap();
+    daemon
+}
+
+#[test]
+fn a_ceiling_of_the_configuration_removes_the_least_recently_used() {
+    let daemon = collecting(r#"{"defaultReservedSpace": "4MB"}"#);
+    let context = |name: &str, bytes: i64| {
+        let text = format!("FROM busybox\nRUN head -c {bytes} /dev/urandom >/{name}\n");
+        Context::new(&[("Dockerfile", &text)])
+    };
+    built(&daemon, &context("old", 3 * MIB), &["-t", "kept"]);
+    built(&daemon, &context("new", 2 * MIB), &[]);
+    wait_until("the cache is below its ceiling", || {
+        let sizes = sizes(&daemon, "regular");
+        sizes.iter().sum::<i64>() <= 4 * MIB
+    });
+    // What an image has stays with it, whatever becomes of the records.
+    let whole = daemon.cais(&["run", "--rm", "kept", "wc", "-c", "/old"]);
+    assert_eq!(whole.unwrap(), "3145728 /old\n");
+    built(&daemon, &context("third", MIB), &[]);
+    wait_until("it stays below", || {
+        let sizes = sizes(&daemon, "regular");
+        sizes.contains(&MIB) && sizes.iter().sum::<i64>() <= 4 * MIB
+    });
+}
+
+#[test]
+fn rules_of_the_configuration_see_types_and_may_be_off() {
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/c head -c 1048576 /dev/zero >/c/one\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let policy = r#"{"policy": [{"all": true, "filter": ["type==exec.cachemount"]}]}"#;
+    let daemon = collecting(policy);
+    built(&daemon, &context, &[]);
+    wait_until("the cache mount has gone", || {
+        sizes(&daemon, "exec.cachemount").is_empty()
+    });
+    assert_eq!(sizes(&daemon, "regular"), [0]);
+    let bad = TestDaemon::start_with(CAIS, &[r#"--builder={"gc": {"ceiling": "1GB"}}"#]);
+    assert!(bad.is_err(), "a directive that there is not is refused");
+}
+
+#[test]
+fn du_shows_records_as_buildx_does() {
+    let daemon = daemon();
+    let text = "FROM busybox\nRUN head -c 3145728 /dev/urandom >/three\nRUN --mount=type=cache,target=/c echo >/c/a\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    built(&daemon, &context, &["-t", "kept"]);
+    let shown = daemon.cais(&["builder", "du"]).unwrap();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[0], "ID\t\t\t\t\t\tRECLAIMABLE\tSIZE\t\tLAST ACCESSED");
+    assert!(lines[1].contains("\ttrue \t3.146MB*  \t"), "{shown}");
+    assert!(
+        shown.contains("*\ttrue \t1B        \t"),
+        "a cache mount changes: {shown}"
+    );
+    let sums = "Shared:\t\t3.146MB\nPrivate:\t1B\nReclaimable:\t3.146MB\nTotal:\t\t3.146MB\n";
+    assert!(shown.ends_with(sums), "{shown}");
+    let verbose = daemon
+        .cais(&["buildx", "du", "--verbose", "--filter", "type=regular"])
+        .unwrap();
+    assert!(verbose.starts_with("ID:\t\t"), "{verbose}");
+    for line in [
+        "Mutable:\tfalse",
+        "Shared:\t\ttrue",
+        "Size:\t\t3.146MB",
+        "Type:\t\tregular",
+    ] {
+        assert!(verbose.lines().any(|one| one == line), "{line}: {verbose}");
+    }
+    assert!(
+        verbose.contains("\nParent:\t\t") && !verbose.contains("Total:"),
+        "{verbose}"
+    );
+    let format = |flags: &[&str]| {
+        let args = [&["builder", "du", "--format", "{{.Type}} {{.Size}}"], flags].concat();
+        daemon.cais(&args).unwrap()
+    };
+    let mount = "exec.cachemount 1B\n";
+    assert_eq!(format(&["--filter", "type=exec.cachemount"]), mount);
+    assert_eq!(format(&["--filter", "mutable=true"]), mount);
+    assert_eq!(format(&["--filter", "shared=false"]), mount);
+    assert_eq!(format(&["--filter", "description=id \"/c\""]), mount);
+    assert_eq!(format(&["--filter", "until=1h"]), "");
+    assert_eq!(format(&[]).lines().count(), 3);
+    let bad = crate::refused(&daemon, &["builder", "du", "--filter", "color=red"]);
+    assert!(bad.contains("invalid filter 'color'"), "{bad}");
+}
+
+#[test]
+fn stages_of_a_filter_are_made_anew() {
+    let daemon = daemon();
+    let text = "FROM busybox AS one\nRUN head -c 9 /dev/urandom >/one\nFROM busybox\nRUN head -c 9 /dev/urandom >/two\n\
+        FROM scratch AS three\nCOPY --from=one /one /\nCOPY --from=1 /two /\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let path = context.path().to_str().unwrap();
+    let hits = |flags: &[&str]| {
+        let args = [
+            &["build", "--progress=plain", "-q", "-o", "-"],
+            flags,
+            &[path],
+        ]
+        .concat();
+        let tar = daemon.cais_output(&args).unwrap();
+        assert!(tar.status.success(), "{tar:?}");
+        let file = |name: &str| {
+            let mut child = Command::new("tar")
+                .args(["-xO", name])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), &tar.stdout).unwrap();
+            child.wait_with_output().unwrap().stdout
+        };
+        [file("one"), file("two")]
+    };
+    let first = hits(&[]);
+    assert_eq!(hits(&[]), first);
+    let second = hits(&["--no-cache-filter", "ONE"]);
+    assert!(second[0] != first[0] && second[1] == first[1]);
+    let third = hits(&["--no-cache-filter", "stage-1,nosuch"]);
+    assert!(third[0] == second[0] && third[1] != second[1]);
+    let both = crate::refused(
+        &daemon,
+        &["build", "--no-cache", "--no-cache-filter", "one", path],
+    );
+    assert!(
+        both.contains("--no-cache and --no-cache-filter cannot currently be used together"),
+        "{both}"
+    );
 }
 
 #[test]

@@ -174,7 +174,12 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         directory: builds,
         running,
         sessions: cais_session::borrower::Sessions::default(),
+        built: Arc::default(),
     };
+    let rules = options.builder.rules(&options.data_root)?;
+    let built = Arc::clone(&builder.built);
+    let collector = (!rules.is_empty())
+        .then(|| tokio::spawn(build::keep_below(builder.records(), rules, built)));
     let tidy = options.image_gc.policy()?.map(|policy| {
         let (images, interval) = (Arc::clone(&services.images), options.image_gc.interval);
         tokio::spawn(async move {
@@ -196,8 +201,8 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         _ = ending.recv() => {}
         _ = interrupted.recv() => {}
     }
-    if let Some(tidy) = tidy {
-        tidy.abort();
+    for task in [tidy, collector].into_iter().flatten() {
+        task.abort();
     }
     for path in options
         .listen_on()

@@ -8,6 +8,7 @@ use cais_types::api::Ulimit;
 use clap::Parser;
 
 use super::bridge_options::BridgeOptions;
+use super::build::BuilderConfig;
 use super::gc_options::GcOptions;
 use super::network_options::NameOptions;
 
@@ -118,6 +119,9 @@ pub struct Options {
     /// Images that go by themselves
     #[command(flatten)]
     pub image_gc: GcOptions,
+    /// What `builder` of the configuration file says, as JSON
+    #[arg(long, value_name = "json", hide = true, default_value = "{}", value_parser = builder)]
+    pub builder: BuilderConfig,
     /// Run an init in the container to forward signals and reap processes
     #[arg(long)]
     pub init: bool,
@@ -147,6 +151,12 @@ const FILE_NAMES: &[(&str, &str)] = &[
     ("insecure-registries", "insecure-registry"),
     ("registry-mirrors", "registry-mirror"),
 ];
+
+fn builder(text: &str) -> Result<BuilderConfig, String> {
+    let config: BuilderConfig = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let rules = config.rules(Path::new("/"));
+    rules.map(|_| config).map_err(|error| error.to_string())
+}
 
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
@@ -271,6 +281,7 @@ fn file_flags(
                     )
                 }));
             }
+            Value::Object(_) if name == "builder" => words.push(format!("--{flag}={value}")),
             Value::Object(map) if name == "proxies" => {
                 for (key, value) in map {
                     words.push(format!("--{key}={}", value.as_str().unwrap_or_default()));
@@ -343,7 +354,8 @@ mod tests {
             r#"{"hosts": ["unix:///a", "tcp://127.0.0.1:1"], "bip": "172.30.0.1/24", "icc": false, "log-opts": {"max-size": "1m"},
                 "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}],
                 "insecure-registries": ["10.1.0.0/16", "reg:80"], "registry-mirrors": ["http://m"], "max-concurrent-uploads": 2,
-                "proxies": {"http-proxy": "http://p:1", "no-proxy": "a,b"}}"#,
+                "proxies": {"http-proxy": "http://p:1", "no-proxy": "a,b"},
+                "builder": {"gc": {"enabled": true, "policy": [{"keepStorage": "10GB", "filter": ["unused-for=2200h"]}, {"all": true}]}}}"#,
         )
         .unwrap();
         assert!(options.debug);
@@ -356,6 +368,8 @@ mod tests {
         assert_eq!(options.max_concurrent_uploads, 2);
         assert_eq!(options.http_proxy.as_deref(), Some("http://p:1"));
         assert_eq!(options.no_proxy.as_deref(), Some("a,b"));
+        let rules = options.builder.rules(Path::new("/")).unwrap();
+        assert_eq!((rules.len(), rules[0].reserved_space), (2, 10 << 30));
         assert_eq!(options.default_address_pools, ["base=10.0.0.0/8,size=24"]);
     }
 
@@ -365,6 +379,10 @@ mod tests {
             (&["--bip=10.9.0.1/24"][..], r#"{"bip": "10.8.0.1/24"}"#),
             (&[], r#"{"no-such": true}"#),
             (&[], r#"{"max-concurrent-downloads": 0}"#),
+            (
+                &[],
+                r#"{"builder": {"gc": {"policy": [{"filter": ["color=red"]}]}}}"#,
+            ),
             (&[], r#"{"proxies": {"ftp": "x"}}"#),
         ] {
             let error = read(flags, file).unwrap_err().to_string();

@@ -26,6 +26,11 @@ pub mod volume;
 /// Nouns with verbs below them.
 pub const GROUPS: &[Group] = &[
     group("builder", "Manage builds", builder::COMMANDS),
+    group(
+        "buildx",
+        "Manage builds (the same verbs)",
+        builder::COMMANDS,
+    ),
     group("container", "Manage containers", container::COMMANDS),
     group("context", "Manage contexts", context::COMMANDS),
     group("image", "Manage images", image::COMMANDS),

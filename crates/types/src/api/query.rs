@@ -351,6 +351,8 @@ pub struct BuildQuery {
     pub extra_hosts: Vec<String>,
     pub quiet: bool,
     pub no_cache: bool,
+    /// Stages whose steps are run anew.
+    pub no_cache_filter: Vec<String>,
     pub cache_from: Vec<String>,
     pub pull: bool,
     /// Remove the containers of steps that went well.

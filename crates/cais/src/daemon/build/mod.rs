@@ -5,6 +5,7 @@ mod claims;
 mod context;
 mod executor;
 mod fetch;
+mod gc;
 mod images;
 mod loans;
 mod records;
@@ -32,9 +33,10 @@ use cais_state::Db;
 use cais_types::api::BuildPruneResponse;
 use cais_types::api::query::{BuildPruneQuery, BuildQuery};
 use cais_types::{Error, Reference, Result};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use executor::remove_leftovers;
+pub use gc::{BuilderConfig, keep_below};
 pub use records::Records;
 pub use running::Running;
 
@@ -49,6 +51,8 @@ pub struct BuildBackend {
     pub db: Arc<Db>,
     pub running: Running,
     pub sessions: Sessions,
+    /// Told when a build has ended.
+    pub built: Arc<Notify>,
     /// How files behind URLs are asked for.
     pub web: ClientConfig,
     /// Contexts while they are used, and cache mounts.
@@ -124,6 +128,7 @@ impl backend::Builds for BuildBackend {
             db: Arc::clone(&self.db),
             client: sender.clone(),
         };
+        let built = Arc::clone(&self.built);
         tokio::task::spawn_blocking(move || {
             let ports = Ports {
                 images: &images,
@@ -133,6 +138,7 @@ impl backend::Builds for BuildBackend {
             };
             prepared.run(ports, &Client(sender));
             drop((context, images, executor));
+            built.notify_one();
         });
         Ok(stream_of(receiver))
     }
@@ -203,6 +209,7 @@ fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildReques
         target: query.target.clone(),
         tags,
         no_cache: query.no_cache,
+        no_cache_filter: query.no_cache_filter.clone(),
         pull: query.pull,
         quiet: query.quiet,
         keep_containers: !query.remove && !query.force_remove,

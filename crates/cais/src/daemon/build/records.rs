@@ -103,23 +103,24 @@ impl Records {
 
     /// Bytes that are to go at least; none when all may go. A record counts with its own size, whoever shares it.
     fn excess(&self, query: &BuildPruneQuery, records: &[Record]) -> Result<Option<i64>> {
+        let (reserved, highest, free) = (
+            query.reserved_space,
+            query.max_used_space,
+            query.min_free_space,
+        );
+        if reserved <= 0 && highest <= 0 && free <= 0 {
+            return Ok(None);
+        }
         let total: i64 = records.iter().map(|record| record.shown.size).sum();
-        let mut excess = None;
-        if query.reserved_space > 0 {
-            excess = Some(total - query.reserved_space);
-        }
-        if query.max_used_space > 0 {
-            let above = total - query.max_used_space;
-            excess = Some(excess.map_or(above, |reserved: i64| reserved.min(above)));
-        }
-        if query.min_free_space > 0 {
+        let mut kept = (highest > 0).then_some(highest);
+        if free > 0 {
             let stat = rustix::fs::statvfs(self.caches.with_file_name(""))
                 .map_err(|errno| Error::internal(format!("statvfs: {errno}")))?;
-            let free = i64::try_from(stat.f_bavail * stat.f_frsize).unwrap_or(i64::MAX);
-            let missing = query.min_free_space - free;
-            excess = Some(excess.map_or(missing, |excess| excess.max(missing)));
+            let available = i64::try_from(stat.f_bavail * stat.f_frsize).unwrap_or(i64::MAX);
+            let left = total - (free - available).max(0);
+            kept = Some(kept.map_or(left, |kept| kept.min(left)));
         }
-        Ok(excess)
+        Ok(Some(total - kept.unwrap_or(0).max(reserved)))
     }
 
     fn users(&self) -> Vec<ImageUser> {
@@ -245,6 +246,14 @@ impl Records {
             0
         })
     }
+}
+
+/// Refuses filters that there are not.
+///
+/// # Errors
+/// Invalid: a filter.
+pub fn check(filters: &Filters) -> Result<()> {
+    Filter::new(filters).map(|_| ())
 }
 
 /// Which records a prune is for.

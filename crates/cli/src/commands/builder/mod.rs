@@ -3,7 +3,8 @@
 use crate::command::Command;
 use crate::commands::image;
 
+pub mod du;
 pub mod prune;
 
 /// The verbs, by name.
-pub const COMMANDS: &[&Command] = &[&image::build::COMMAND, &prune::COMMAND];
+pub const COMMANDS: &[&Command] = &[&image::build::COMMAND, &du::COMMAND, &prune::COMMAND];

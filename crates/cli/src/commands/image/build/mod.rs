@@ -19,7 +19,6 @@ use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, Parsed, flag, switch};
 use crate::new_file::NewFile;
-use crate::printer::Printer;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -93,6 +92,11 @@ const FLAGS: &[Flag] = &[
     flag("network", "string", "Network of the steps").default("\"default\""),
     switch("no-cache", "Run every step anew"),
     flag(
+        "no-cache-filter",
+        "strings",
+        "Run the steps of these stages anew",
+    ),
+    flag(
         "output",
         "list",
         "Also write the result (DIRECTORY, -, or type=local|tar|docker|oci|image|registry,dest=PATH)",
@@ -158,12 +162,10 @@ async fn run(app: &App, call: Invocation) -> Result {
     let messages = client
         .image_build(&query, credentials, context.body)
         .await?;
-    let id = shown(
-        messages,
-        progress,
-        Some(app.printer).filter(|_| quiet && !outputs.take_stdout()),
-    )
-    .await?;
+    let id = shown(messages, progress, quiet).await?;
+    if quiet && !outputs.take_stdout() {
+        app.printer.line(&id);
+    }
     if let Some(path) = args.value("iidfile").filter(|path| !path.is_empty()) {
         let mut file = NewFile::create(Path::new(path))?;
         file.write_all(id.as_bytes())?;
@@ -184,12 +186,8 @@ async fn run(app: &App, call: Invocation) -> Result {
     Ok(0)
 }
 
-/// Shows a build until its end; answers the image's id. A quiet one prints that.
-async fn shown(
-    mut messages: JsonLines,
-    mut progress: Progress,
-    quiet: Option<Printer>,
-) -> Result<String> {
+/// Shows a build until its end; answers the image's id.
+async fn shown(mut messages: JsonLines, mut progress: Progress, quiet: bool) -> Result<String> {
     let mut id = String::new();
     while let Some(message) = messages.next::<Value>().await? {
         if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
@@ -203,15 +201,12 @@ async fn shown(
         }
         // A quiet build says nothing but the id.
         let text = message["stream"].as_str().unwrap_or_default().trim();
-        if quiet.is_some() && text.starts_with("sha256:") {
+        if quiet && text.starts_with("sha256:") {
             text.clone_into(&mut id);
         }
         progress.take(&message);
     }
     progress.done(&id);
-    if let Some(printer) = quiet {
-        printer.line(&id);
-    }
     Ok(id)
 }
 
@@ -240,6 +235,9 @@ fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
         "rm",
         if args.switch_or("rm", true) { "1" } else { "0" }.to_owned(),
     );
+    for stage in no_cache_filter(args)? {
+        add("nocachefilter", stage);
+    }
     for (flag, name) in [
         ("target", "target"),
         ("platform", "platform"),
@@ -278,6 +276,22 @@ fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
         add("ulimits", Value::Array(limits).to_string());
     }
     Ok(query)
+}
+
+/// The stages to run anew.
+fn no_cache_filter(args: &Parsed) -> Result<Vec<String>> {
+    let lists = args.list("no-cache-filter");
+    let stages: Vec<String> = lists
+        .iter()
+        .flat_map(|list| list.split(','))
+        .map(str::to_owned)
+        .collect();
+    if !stages.is_empty() && args.switch("no-cache") {
+        return Err(CliError::new(
+            "--no-cache and --no-cache-filter cannot currently be used together",
+        ));
+    }
+    Ok(stages)
 }
 
 /// `NAME=value`; a name alone takes its value from our environment, or stays without one.
