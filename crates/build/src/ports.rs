@@ -33,6 +33,10 @@ pub struct NewImage {
     pub author: String,
     /// The line of its history.
     pub created_by: String,
+    /// When it was made, in seconds since 1970; now without it.
+    pub created: Option<i64>,
+    /// What the layer's files were changed after becomes this, in seconds since 1970.
+    pub latest: Option<i64>,
 }
 
 /// Images, and writable trees on top of them.

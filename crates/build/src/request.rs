@@ -20,6 +20,10 @@ pub struct BuildRequest {
     /// Names for the result.
     pub tags: Vec<String>,
     pub no_cache: bool,
+    /// The time of what is made, in seconds since 1970; the present one without it.
+    pub created: Option<i64>,
+    /// Files of new layers are at most that old.
+    pub rewrite_times: bool,
     /// Names of stages whose steps are made anew.
     pub no_cache_filter: Vec<String>,
     /// Ask the registry for base images even when they are here.

@@ -268,10 +268,14 @@ impl<'a> StageRun<'a> {
     /// A key of what the configuration is and what the step says.
     pub fn key(&self, definition: &str) -> Key {
         let config = serde_json::to_vec(&self.config).unwrap_or_default();
-        Key::on(self.image.as_ref())
+        let key = Key::on(self.image.as_ref())
             .with(definition)
             .with(config)
-            .with(&self.author)
+            .with(&self.author);
+        match self.request.created {
+            Some(time) => key.with(format!("{time} {}", self.request.rewrite_times)),
+            None => key,
+        }
     }
 
     /// Takes the image of a step that was made before, or that another build is making; tells whether there is one.
@@ -323,17 +327,28 @@ impl<'a> StageRun<'a> {
         created_by: String,
         key: &str,
     ) -> Result<()> {
-        let id = self.ports.images.commit(NewImage {
+        let id = self.make(layer, created_by)?;
+        self.ports.cache.put(key, &id)?;
+        self.claim = None;
+        self.image = Some(id);
+        Ok(())
+    }
+
+    /// Makes an image on top of the one so far.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn make(&self, layer: Option<ContainerId>, created_by: String) -> Result<Digest> {
+        let request = self.request;
+        self.ports.images.commit(NewImage {
             parent: self.image,
             layer,
             config: self.config.clone(),
             author: self.author.clone(),
             created_by,
-        })?;
-        self.ports.cache.put(key, &id)?;
-        self.claim = None;
-        self.image = Some(id);
-        Ok(())
+            created: request.created,
+            latest: request.created.filter(|_| request.rewrite_times),
+        })
     }
 
     /// Sets a variable of the image.

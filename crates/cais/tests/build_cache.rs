@@ -134,7 +134,7 @@ fn the_least_recently_used_go_down_to_a_size() {
 }
 
 /// A daemon with these rules, and busybox.
-fn collecting(gc: &str) -> TestDaemon {
+pub fn collecting(gc: &str) -> TestDaemon {
     let flag = format!(r#"--builder={{"gc": {gc}}}"#);
     let daemon = TestDaemon::start_with(CAIS, &[&flag]).unwrap();
     let archive = cais_testkit::base_image(BaseImage::Busybox).unwrap();

@@ -157,3 +157,62 @@ fn an_image_is_pushed_and_told_as_json() {
     assert_eq!(code, Some(1));
     assert!(error.contains("unsupported output type: ship"), "{error}");
 }
+
+#[test]
+fn the_same_build_twice_is_the_same_image() {
+    let text = "FROM busybox\nENV A=b\nRUN mkdir /d && echo one >/d/one && ln -s one /d/link && rm /bin/vi\n\
+        COPY file /there/file\nWORKDIR /there/work\nRUN --network=none test -e /d/one\n";
+    let epoch = 1_234_567_890;
+    let make = |daemon: &TestDaemon, flags: &[&str]| {
+        let context = Context::new(&[("Dockerfile", text), ("file", "content\n")]);
+        let path = context.path().to_string_lossy().into_owned();
+        let args = [&["build", "-q", "--no-cache"], flags, &[&path]].concat();
+        let output = daemon
+            .client(crate::CAIS, &args)
+            .env("SOURCE_DATE_EPOCH", epoch.to_string())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (String::from_utf8(output.stdout).unwrap(), error)
+    };
+    let rewritten = &["-t", "made", "-o", "type=image,rewrite-timestamp=true"][..];
+    let (one, other) = (daemon(), daemon());
+    let (first, error) = make(&one, rewritten);
+    assert!(first.starts_with("sha256:"), "{error}");
+    assert_eq!(make(&one, rewritten).0, first);
+    assert_eq!(make(&other, rewritten).0, first);
+    let created = one.cais(&["inspect", "-f", "{{.Created}}", "made"]);
+    assert_eq!(created.unwrap().trim(), "2009-02-13T23:31:30Z");
+    let base = one
+        .cais(&["history", "-q", "--no-trunc", "busybox"])
+        .unwrap();
+    let history = one.cais(&[
+        "history",
+        "--human=false",
+        "--format",
+        "{{.CreatedAt}}",
+        "made",
+    ]);
+    let history = history.unwrap();
+    let new = history.lines().count() - base.lines().count();
+    assert_eq!(new, 5, "{history}");
+    let times: std::collections::BTreeSet<&str> = history.lines().take(new).collect();
+    assert_eq!(times.len(), 1, "{history}");
+    let script = "stat -c %Y /d /d/one /d/link /there /there/file /there/work";
+    let seen = one
+        .cais(&["run", "--rm", "--network=none", "made", "sh", "-c", script])
+        .unwrap();
+    assert_eq!(seen, format!("{epoch}\n").repeat(6));
+    // Without the attribute only what the image says of itself is of that time.
+    let (plain, _) = make(&one, &["-t", "plain"]);
+    assert_ne!(plain, first);
+    let created = one.cais(&["inspect", "-f", "{{.Created}}", "plain"]);
+    assert_eq!(created.unwrap().trim(), "2009-02-13T23:31:30Z");
+    let context = Context::new(&[("Dockerfile", "FROM busybox\n")]);
+    let path = context.path().to_string_lossy();
+    let bad = crate::refused(
+        &one,
+        &["build", "--build-arg", "SOURCE_DATE_EPOCH=soon", &path],
+    );
+    assert!(bad.contains("invalid SOURCE_DATE_EPOCH: soon"), "{bad}");
+}

@@ -47,6 +47,8 @@ pub struct CommitRequest {
     pub comment: String,
     /// What made the layer, for the history.
     pub created_by: String,
+    /// When it was made, RFC 3339; now without it.
+    pub created: Option<String>,
     /// The container that was committed.
     pub container: Option<ContainerId>,
     pub references: Vec<Reference>,
@@ -100,10 +102,11 @@ impl Store {
             Some(parent) => self.inherited(parent)?,
         };
         let now = jiff::Timestamp::now().to_string();
+        let created = request.created.unwrap_or(now);
         if let Some(layer) = &layer {
             push(&mut document["rootfs"]["diff_ids"], json!(layer.0.diff));
         }
-        let mut step = json!({"created": now, "created_by": request.created_by});
+        let mut step = json!({"created": created, "created_by": request.created_by});
         for (key, text) in [("author", &request.author), ("comment", &request.comment)] {
             if !text.is_empty() {
                 step[key] = json!(text);
@@ -114,7 +117,7 @@ impl Store {
             step["empty_layer"] = json!(true);
         }
         push(&mut document["history"], step);
-        document["created"] = json!(now);
+        document["created"] = json!(created);
         document["config"] = Value::Object(request.config);
         if let Some(container) = request.container {
             document["container"] = json!(container.to_string());

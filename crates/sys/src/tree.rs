@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT,
+};
 use rustix::io::Errno;
 
 /// Directories deeper than this are lifted to the top before they are emptied, so that neither the stack nor the
@@ -103,6 +105,41 @@ pub fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd
         Mode::empty(),
         resolve,
     )?)
+}
+
+/// Sets the time of change of everything below a directory that is later than `latest`, in seconds since 1970, to that.
+pub fn clamp_times(directory: BorrowedFd<'_>, latest: i64) -> io::Result<()> {
+    let omit = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    };
+    let times = Timestamps {
+        last_access: omit,
+        last_modification: Timespec {
+            tv_sec: latest,
+            tv_nsec: 0,
+        },
+    };
+    let top = Rc::new(open_directory(directory, c".")?);
+    let mut waiting = vec![(top, c".".to_owned())];
+    while let Some((parent, name)) = waiting.pop() {
+        let directory = Rc::new(open_directory(parent.as_fd(), &name)?);
+        for entry in Dir::read_from(&*directory)? {
+            let entry = entry?;
+            let child = entry.file_name();
+            if child == c".." {
+                continue;
+            }
+            let stat = rustix::fs::statat(&directory, child, AtFlags::SYMLINK_NOFOLLOW)?;
+            if (stat.st_mtime, stat.st_mtime_nsec) > (latest, 0) {
+                rustix::fs::utimensat(&directory, child, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            if child != c"." && FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                waiting.push((Rc::clone(&directory), child.to_owned()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of all files below a directory by their apparent size, hard-linked files once.

@@ -42,6 +42,7 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         extra_hosts: extra_hosts(query),
         quiet: query.flag("q"),
         no_cache: query.flag("nocache"),
+        rewrite_timestamp: query.flag("rewritetimestamp"),
         no_cache_filter: query.all("nocachefilter"),
         cache_from: json_of::<Option<Vec<String>>>(query, "cachefrom")?.unwrap_or_default(),
         pull: query.flag("pull"),

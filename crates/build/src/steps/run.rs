@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::dockerfile::command::Program;
 use crate::dockerfile::instruction::{NetworkMode, Run, Security};
-use crate::ports::{NewImage, RunEvents, RunStep, Stream};
+use crate::ports::{RunEvents, RunStep, Stream};
 use crate::stage::StageRun;
 use crate::steps::mounts;
 
@@ -105,13 +105,7 @@ fn ground(stage: &mut StageRun<'_>) -> Result<cais_types::Digest> {
     if let Some(image) = stage.image {
         return Ok(image);
     }
-    let id = stage.ports.images.commit(NewImage {
-        parent: None,
-        layer: None,
-        config: stage.config.clone(),
-        author: stage.author.clone(),
-        created_by: String::new(),
-    })?;
+    let id = stage.make(None, String::new())?;
     stage.image = Some(id);
     Ok(id)
 }

@@ -314,6 +314,7 @@ impl ImageCatalog for Images {
                 author: order.author,
                 comment: order.comment,
                 created_by: order.created_by,
+                created: None,
                 container: Some(container),
                 references: reference.into_iter().collect(),
                 holder: None,

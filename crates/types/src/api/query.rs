@@ -351,6 +351,8 @@ pub struct BuildQuery {
     pub extra_hosts: Vec<String>,
     pub quiet: bool,
     pub no_cache: bool,
+    /// Times of change in new layers are at most the build argument `SOURCE_DATE_EPOCH`.
+    pub rewrite_timestamp: bool,
     /// Stages whose steps are run anew.
     pub no_cache_filter: Vec<String>,
     pub cache_from: Vec<String>,

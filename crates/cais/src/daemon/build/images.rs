@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -121,9 +121,16 @@ impl ImageStore for BuildImages {
     fn commit(&self, image: NewImage) -> Result<Digest> {
         let layer = image.layer.map(|id| {
             let upper = self.store.upper(&id);
-            self.store
-                .read_upper(Upper::Take(&upper), image.parent.as_ref())
+            if let Some(latest) = image.latest {
+                let clamped = cais_sys::tree::clamp_times(self.upper(&id)?.as_fd(), latest);
+                clamped.map_err(|error| Error::internal(format!("rewrite-timestamp: {error}")))?;
+            }
+            let layer = self
+                .store
+                .read_upper(Upper::Take(&upper), image.parent.as_ref())?;
+            Ok::<_, Error>(layer)
         });
+        let created = image.created.map(moment).transpose()?;
         let config = serde_json::to_value(&image.config)
             .map_err(|error| Error::internal(error.to_string()))?;
         let Value::Object(config) = config else {
@@ -136,6 +143,7 @@ impl ImageStore for BuildImages {
                 config,
                 author: image.author,
                 created_by: image.created_by,
+                created,
                 holder: Some(self.holder.number()),
                 ..CommitRequest::default()
             },
@@ -158,6 +166,12 @@ impl ImageStore for BuildImages {
         cais_images::extract_into(into, file)?;
         Ok(())
     }
+}
+
+fn moment(seconds: i64) -> Result<String> {
+    let time = jiff::Timestamp::from_second(seconds);
+    let time = time.map_err(|error| Error::invalid(format!("SOURCE_DATE_EPOCH: {error}")))?;
+    Ok(time.to_string())
 }
 
 /// Which step made which image.

@@ -209,6 +209,8 @@ fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildReques
         target: query.target.clone(),
         tags,
         no_cache: query.no_cache,
+        created: source_date(query)?,
+        rewrite_times: query.rewrite_timestamp,
         no_cache_filter: query.no_cache_filter.clone(),
         pull: query.pull,
         quiet: query.quiet,
@@ -219,6 +221,19 @@ fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildReques
         platform: query.platform.clone(),
         session: query.session.clone(),
     })
+}
+
+/// The time of what is made, where the client says one.
+fn source_date(query: &BuildQuery) -> Result<Option<i64>> {
+    let text = query.build_args.get("SOURCE_DATE_EPOCH");
+    let text = text.and_then(Option::as_deref).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds| jiff::Timestamp::from_second(*seconds).is_ok());
+    let bad = || Error::invalid(format!("invalid SOURCE_DATE_EPOCH: {text}"));
+    seconds.ok_or_else(bad).map(Some)
 }
 
 fn host(query: &BuildQuery) -> Host {

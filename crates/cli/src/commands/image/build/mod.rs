@@ -129,6 +129,9 @@ const FLAGS: &[Flag] = &[
     flag("ulimit", "list", "Limits of the steps (name=soft[:hard])"),
 ];
 
+/// The variable that says when what is made was made.
+const SOURCE_DATE: &str = "SOURCE_DATE_EPOCH";
+
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
     if args.switch("check") {
@@ -146,6 +149,9 @@ async fn run(app: &App, call: Invocation) -> Result {
     outputs.check(&names)?;
     let mut query = query(args, &names)?;
     query.push(("dockerfile".to_owned(), context.dockerfile));
+    if outputs.rewrite_timestamp {
+        query.push(("rewritetimestamp".to_owned(), "1".to_owned()));
+    }
     if let Some(remote) = context.remote {
         query.push(("remote".to_owned(), remote));
     }
@@ -294,7 +300,8 @@ fn no_cache_filter(args: &Parsed) -> Result<Vec<String>> {
     Ok(stages)
 }
 
-/// `NAME=value`; a name alone takes its value from our environment, or stays without one.
+/// `NAME=value`; a name alone takes its value from our environment, or stays without one. The time of what is made is
+/// taken from there in any case.
 fn build_args(args: &Parsed) -> Map<String, Value> {
     let arg = |text: String| match text.split_once('=') {
         Some((name, value)) => (name.to_owned(), json!(value)),
@@ -303,7 +310,11 @@ fn build_args(args: &Parsed) -> Map<String, Value> {
             (text, json!(value))
         }
     };
-    args.list("build-arg").into_iter().map(arg).collect()
+    let mut given: Map<String, Value> = args.list("build-arg").into_iter().map(arg).collect();
+    if let Ok(time) = std::env::var(SOURCE_DATE) {
+        given.entry(SOURCE_DATE).or_insert(json!(time));
+    }
+    given
 }
 
 fn labels(args: &Parsed) -> Map<String, Value> {

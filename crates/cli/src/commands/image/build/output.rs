@@ -47,6 +47,8 @@ enum Output {
 pub struct Outputs {
     list: Vec<Output>,
     push: bool,
+    /// Times of change in new layers are those of the image at most.
+    pub rewrite_timestamp: bool,
 }
 
 /// A build that has gone well.
@@ -111,6 +113,7 @@ impl Outputs {
                 "dest" => value.clone_into(&mut destination),
                 "name" => names.extend(value.split(',').map(str::to_owned)),
                 "push" => push = value == "true",
+                "rewrite-timestamp" => self.rewrite_timestamp |= value == "true",
                 _ => return Err(format!("output attribute {key} is not built yet")),
             }
         }
