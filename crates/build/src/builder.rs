@@ -167,9 +167,14 @@ impl Prepared {
             return Err(error);
         }
         let finished = progress.wait(self.plan.target)?;
-        finished
+        let image = finished
             .image
-            .ok_or_else(|| Error::invalid("No image was generated. Is your Dockerfile empty?"))
+            .ok_or_else(|| Error::invalid("No image was generated. Is your Dockerfile empty?"))?;
+        if self.request.squash {
+            let created = self.request.created;
+            return ports.images.squash(&image, finished.base.as_ref(), created);
+        }
+        Ok(image)
     }
 
     fn stage(

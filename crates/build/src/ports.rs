@@ -62,6 +62,12 @@ pub trait ImageStore: Send + Sync {
     fn root(&self, image: &Digest) -> Result<OwnedFd>;
     /// Makes an image. The layer's tree is taken over.
     fn commit(&self, image: NewImage) -> Result<Digest>;
+    /// Makes an image of the layer that `source` got from the same step on top of the same history, if it has one; `files`
+    /// is whether the step may write any.
+    fn repeat(&self, image: NewImage, source: &Digest, files: bool) -> Result<Option<Digest>>;
+    /// Makes an image that has the layers of one above a base as one layer; `created` as in [`NewImage`].
+    fn squash(&self, image: &Digest, base: Option<&Digest>, created: Option<i64>)
+    -> Result<Digest>;
     /// Gives an image a name.
     fn tag(&self, image: &Digest, name: &str) -> Result<()>;
     /// Whether a file is a tar archive, compressed or not.

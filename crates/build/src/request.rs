@@ -20,6 +20,10 @@ pub struct BuildRequest {
     /// Names for the result.
     pub tags: Vec<String>,
     pub no_cache: bool,
+    /// Make one layer of all above the base of the target.
+    pub squash: bool,
+    /// Images whose history may stand for steps.
+    pub cache_from: Vec<String>,
     /// The time of what is made, in seconds since 1970; the present one without it.
     pub created: Option<i64>,
     /// Files of new layers are at most that old.

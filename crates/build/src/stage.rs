@@ -26,9 +26,22 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub struct Finished {
     /// None for a stage from `scratch` without instructions.
     pub image: Option<Digest>,
+    /// What it began with.
+    pub base: Option<Digest>,
     pub config: ImageConfig,
     pub author: String,
     pub scope: StageScope,
+}
+
+/// Whether a step may come from an image that the request names, by its line of the history.
+#[derive(Clone, Copy, Debug)]
+pub enum Repeat<'a> {
+    /// The line does not say all that the step depends on.
+    No,
+    /// It changes the configuration only.
+    Config(&'a str),
+    /// It writes files.
+    Files(&'a str),
 }
 
 /// A stage that is being built.
@@ -41,6 +54,7 @@ pub struct StageRun<'a> {
     pub stage: &'a Stage,
     pub index: usize,
     step: usize,
+    base: Option<Digest>,
     /// The image so far.
     pub image: Option<Digest>,
     pub config: ImageConfig,
@@ -75,6 +89,7 @@ impl<'a> StageRun<'a> {
             stage,
             index: planned.index,
             step: planned.first_step,
+            base: None,
             image: None,
             config: ImageConfig::default(),
             author: String::new(),
@@ -103,6 +118,7 @@ impl<'a> StageRun<'a> {
                 run.use_config(base.config);
             }
         }
+        run.base = run.image;
         run.arrived()?;
         run.triggers()?;
         Ok(run)
@@ -150,6 +166,7 @@ impl<'a> StageRun<'a> {
         }
         Ok(Finished {
             image: self.image,
+            base: self.base,
             config: self.config,
             author: self.author,
             scope: self.scope,
@@ -259,7 +276,7 @@ impl<'a> StageRun<'a> {
     pub fn commit_config(&mut self, definition: &str) -> Result<()> {
         let created_by = format!("{} {definition}", nop(&self.shell()));
         let key = self.key(&created_by).finish();
-        if self.cached(&key)? {
+        if self.cached(&key, Repeat::Config(&created_by))? {
             return Ok(());
         }
         self.commit(None, created_by, &key)
@@ -282,7 +299,7 @@ impl<'a> StageRun<'a> {
     ///
     /// # Errors
     /// Those of the index, and a client that has gone.
-    pub fn cached(&mut self, key: &str) -> Result<bool> {
+    pub fn cached(&mut self, key: &str, repeat: Repeat<'_>) -> Result<bool> {
         if self.request.no_cache || self.is_made_anew() {
             return Ok(false);
         }
@@ -295,7 +312,11 @@ impl<'a> StageRun<'a> {
                 break id;
             }
             if self.claim.is_some() {
-                return Ok(false);
+                // Not remembered: it is trusted in this build only.
+                match self.repeated(repeat)? {
+                    Some(id) => break id,
+                    None => return Ok(false),
+                }
             }
             if !told {
                 self.log.text(" ---> Waiting for another build's step\n")?;
@@ -307,6 +328,30 @@ impl<'a> StageRun<'a> {
         self.image = Some(id);
         self.log.text(" ---> Using cache\n")?;
         Ok(true)
+    }
+
+    /// The step as an image that the request names has it.
+    fn repeated(&self, repeat: Repeat<'_>) -> Result<Option<Digest>> {
+        let (line, files) = match repeat {
+            Repeat::No => return Ok(None),
+            Repeat::Config(line) => (line, false),
+            Repeat::Files(line) => (line, true),
+        };
+        // Nobody knows how old the files of its layers are.
+        if self.request.rewrite_times {
+            return Ok(None);
+        }
+        let images = self.ports.images;
+        for name in &self.request.cache_from {
+            let Some(source) = images.find(name) else {
+                continue;
+            };
+            let image = self.new_image(None, line.to_owned());
+            if let Some(id) = images.repeat(image, &source, files)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the request names this stage among those that are made anew; one without a name is `stage-NUMBER`.
@@ -339,8 +384,12 @@ impl<'a> StageRun<'a> {
     /// # Errors
     /// Those of the store.
     pub fn make(&self, layer: Option<ContainerId>, created_by: String) -> Result<Digest> {
+        self.ports.images.commit(self.new_image(layer, created_by))
+    }
+
+    fn new_image(&self, layer: Option<ContainerId>, created_by: String) -> NewImage {
         let request = self.request;
-        self.ports.images.commit(NewImage {
+        NewImage {
             parent: self.image,
             layer,
             config: self.config.clone(),
@@ -348,7 +397,7 @@ impl<'a> StageRun<'a> {
             created_by,
             created: request.created,
             latest: request.created.filter(|_| request.rewrite_times),
-        })
+        }
     }
 
     /// Sets a variable of the image.

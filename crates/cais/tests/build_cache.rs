@@ -320,3 +320,153 @@ fn cache_mounts_are_shown_and_stay_while_a_step_uses_them() {
     let again = build(&daemon, &context, &[]);
     assert!(again.status.success());
 }
+
+/// How much of a build on another daemon is found in an image.
+fn hits(daemon: &TestDaemon, context: &Context, from: &str) -> usize {
+    cached(&built(
+        daemon,
+        context,
+        &["--cache-from", from, "-t", "again"],
+    ))
+}
+
+#[test]
+fn an_image_stands_for_the_steps_of_its_history() {
+    let text = "FROM busybox\nENV A=b\nRUN head -c 9 /dev/urandom >/random\nCOPY file /file\nARG X=1\n\
+        RUN head -c 9 /dev/urandom >/other\nWORKDIR /w\nHEALTHCHECK NONE\n";
+    let context = Context::new(&[("Dockerfile", text), ("file", "content\n")]);
+    let (one, other) = (daemon(), daemon());
+    built(&one, &context, &["-t", "made"]);
+    let scratch = tempfile::tempdir().unwrap();
+    let archive = scratch.path().join("made.tar");
+    let archive = archive.to_str().unwrap();
+    one.cais(&["save", "-o", archive, "made"]).unwrap();
+    other.cais(&["load", "-q", "-i", archive]).unwrap();
+    assert_eq!(
+        cached(&built(&other, &context, &[])),
+        0,
+        "only where it is named"
+    );
+    other.cais(&["builder", "prune", "-af"]).unwrap();
+    assert_eq!(hits(&other, &context, "nosuch"), 0);
+    other.cais(&["builder", "prune", "-af"]).unwrap();
+    assert_eq!(hits(&other, &context, "made"), 7);
+    let id = |daemon: &TestDaemon, name| crate::inspect(daemon, name, "{{.Id}}");
+    assert_eq!(id(&other, "again"), id(&one, "made"));
+    // It was believed in that build only.
+    assert!(records(&other).is_empty());
+    // What the history cannot know, or knows to be other, is made.
+    context.write("file", "changed\n");
+    assert_eq!(hits(&other, &context, "made"), 2);
+    let file = other.cais(&["run", "--rm", "again", "cat", "/file"]);
+    assert_eq!(file.unwrap(), "changed\n");
+    context.write("file", "content\n");
+    other.cais(&["builder", "prune", "-af"]).unwrap();
+    let mounted = text.replace("RUN head", "RUN --mount=type=tmpfs,target=/t head");
+    context.write("Dockerfile", &mounted);
+    assert_eq!(hits(&other, &context, "made"), 1);
+    context.write("Dockerfile", &text.replace("A=b", "A=c"));
+    assert_eq!(hits(&other, &context, "made"), 0);
+}
+
+#[test]
+fn a_history_that_lies_about_files_gives_no_layer_to_a_step_without_any() {
+    let daemon = daemon();
+    let context = Context::new(&[("Dockerfile", "FROM busybox\nENV A=b\n")]);
+    daemon
+        .cais(&["create", "--name", "bad", "busybox"])
+        .unwrap();
+    let script = "echo evil >/evil";
+    daemon
+        .cais(&["run", "--name", "evil", "busybox", "sh", "-c", script])
+        .unwrap();
+    daemon.cais(&["commit", "evil", "evil"]).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |script: &str| {
+        let done = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(scratch.path())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    let archive = scratch.path().join("evil.tar");
+    daemon
+        .cais(&["save", "-o", archive.to_str().unwrap(), "evil"])
+        .unwrap();
+    run("mkdir d && tar -xf evil.tar -C d");
+    // The line of its history says that it is the ENV of the file above.
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(scratch.path().join("d/manifest.json")).unwrap())
+            .unwrap();
+    let config = scratch
+        .path()
+        .join("d")
+        .join(manifest[0]["Config"].as_str().unwrap());
+    let mut document: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let last = document["history"]
+        .as_array_mut()
+        .unwrap()
+        .last_mut()
+        .unwrap();
+    last["created_by"] = "/bin/sh -c #(nop)  ENV A=b".into();
+    let mut manifest = manifest;
+    manifest[0]["Config"] = "config.json".into();
+    manifest[0]["RepoTags"] = serde_json::json!(["lies:1"]);
+    std::fs::write(scratch.path().join("d/config.json"), document.to_string()).unwrap();
+    std::fs::write(scratch.path().join("d/manifest.json"), manifest.to_string()).unwrap();
+    run("rm -f d/index.json d/oci-layout && tar -cf lies.tar -C d .");
+    let lies = scratch.path().join("lies.tar");
+    daemon
+        .cais(&["load", "-q", "-i", lies.to_str().unwrap()])
+        .unwrap();
+    assert_eq!(hits(&daemon, &context, "lies:1"), 0);
+    daemon
+        .cais(&["run", "--rm", "again", "test", "!", "-e", "/evil"])
+        .unwrap();
+}
+
+#[test]
+fn a_registry_keeps_the_steps_for_other_daemons() {
+    let text = "FROM busybox\nRUN head -c 9 /dev/urandom >/random\nCOPY file /file\n";
+    let context = Context::new(&[("Dockerfile", text), ("file", "content\n")]);
+    let path = context.path().to_str().unwrap();
+    let (one, other) = (daemon(), daemon());
+    let registry = crate::registry_kit::Registry::start();
+    let cache = format!("127.0.0.1:{}/cache:1", registry.port);
+    let to = format!("type=registry,ref={cache},mode=min");
+    one.cais(&["build", "-t", "made", "--cache-to", &to, path])
+        .unwrap();
+    let names = one
+        .cais(&["images", "--format", "{{.Repository}}"])
+        .unwrap();
+    assert!(!names.contains("cache"), "{names}");
+    let from = format!("type=registry,ref={cache}");
+    let shown = other
+        .cais_output(&[
+            "build",
+            "--progress=plain",
+            "--cache-to",
+            "type=inline",
+            "--cache-from",
+            &from,
+            "-t",
+            "made",
+            path,
+        ])
+        .unwrap();
+    let shown = String::from_utf8(shown.stderr).unwrap();
+    assert_eq!(shown.matches("CACHED").count(), 2, "{shown}");
+    let id = |daemon: &TestDaemon| crate::inspect(daemon, "made", "{{.Id}}");
+    assert_eq!(id(&other), id(&one));
+    let missing = other
+        .cais_output(&["build", "--cache-from", &format!("{cache}0"), path])
+        .unwrap();
+    let told = String::from_utf8(missing.stderr).unwrap();
+    assert!(
+        missing.status.success() && told.contains("WARNING: cache of "),
+        "{told}"
+    );
+    let bad = crate::refused(&one, &["build", "--cache-to", "type=gha", path]);
+    assert!(bad.contains("cache type gha is not built yet"), "{bad}");
+}

@@ -216,3 +216,92 @@ fn the_same_build_twice_is_the_same_image() {
     );
     assert!(bad.contains("invalid SOURCE_DATE_EPOCH: soon"), "{bad}");
 }
+
+#[test]
+fn squashed_steps_are_one_layer_above_the_base() {
+    let daemon = daemon();
+    let text = "FROM busybox\nENV A=b\n\
+        RUN mkdir -m 750 /d /e && echo one >/d/one && echo two >/d/two && ln /d/two /d/hard && echo x >/e/x\n\
+        RUN rm /d/one /bin/vi && rm -r /e && mkdir /e && echo y >/e/y && chown 7:8 /d && rm -r /var/spool && mkdir /var/spool\n\
+        RUN rm -r /e && ln -s d /e && rm -r /home && echo home >/home\n\
+        RUN rm /home && mkdir /home && echo in >/home/in && chmod 755 /d\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let layers = |name| crate::inspect(&daemon, name, "{{json .RootFS.Layers}}");
+    build(&daemon, &context, &["-t", "plain"]);
+    build(&daemon, &context, &["-t", "one", "--squash"]);
+    let count = |name| layers(name).matches("sha256:").count();
+    assert_eq!((count("busybox"), count("plain"), count("one")), (1, 5, 2));
+    assert!(layers("one").starts_with(layers("busybox").trim_end_matches(']')));
+    let list = |name: &str| -> Vec<String> {
+        // The kernel counts the names of directories by layers.
+        let script = "where='-xdev ! -path / ! -path /proc* ! -path /sys* ! -path /dev* ! -path /etc/ho* ! -path /etc/resolv.conf'; \
+            find / $where -type d -exec stat -c '%n %f %u %g' {} + ; find / $where ! -type d -exec stat -c '%n %f %u %g %h %N' {} + ; \
+            cat /d/two /home/in; env | grep A=";
+        let text = daemon.cais(&["run", "--rm", "--network=none", name, "sh", "-fc", script]);
+        let mut lines: Vec<String> = text.unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let plain = list("plain");
+    assert!(
+        plain.contains(&"/d 41ed 7 8".to_owned())
+            && plain.contains(&"/d/hard 81a4 0 0 2 /d/hard".to_owned())
+    );
+    assert_eq!(list("one"), plain);
+    // Nothing of what came and went is in the layer, and what hides nothing of the base is not there.
+    let archive = daemon.cais_output(&["save", "one"]).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("one.tar"), archive.stdout).unwrap();
+    let script = "tar -xf one.tar && for id in $(python3 -c 'import json; print(json.load(open(\"manifest.json\"))[0][\"Layers\"][1])'); do tar -tf $id; done";
+    let listed = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(scratch.path())
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let names: std::collections::BTreeSet<&str> = listed.lines().collect();
+    for name in [
+        "bin/.wh.vi",
+        "d/two",
+        "e",
+        "home/in",
+        "home/.wh..wh..opq",
+        "var/spool/.wh..wh..opq",
+    ] {
+        assert!(names.contains(name), "{name}: {listed}");
+    }
+    for name in ["d/one", "d/.wh.one", "e/x", ".wh.e"] {
+        assert!(!names.contains(name), "{name}: {listed}");
+    }
+    let history = daemon
+        .cais(&[
+            "history",
+            "--no-trunc",
+            "--format",
+            "{{.Size}} {{.Comment}}",
+            "one",
+        ])
+        .unwrap();
+    let lines: Vec<&str> = history.lines().collect();
+    assert!(
+        lines[0].contains("merge sha256:") && lines[0].contains(" to sha256:"),
+        "{history}"
+    );
+    assert!(
+        lines[1..6].iter().all(|line| line.starts_with("0B")),
+        "{history}"
+    );
+    // From nothing, and of nothing.
+    let context = Context::new(&[
+        ("Dockerfile", "FROM scratch\nCOPY a /a\nCOPY b /b\n"),
+        ("a", "a"),
+        ("b", "b"),
+    ]);
+    build(&daemon, &context, &["-t", "two", "--squash"]);
+    assert_eq!(count("two"), 1);
+    context.write("Dockerfile", "FROM busybox\nENV X=y\n");
+    build(&daemon, &context, &["-t", "none", "--squash"]);
+    assert_eq!(layers("none"), layers("busybox"));
+    let whole = daemon.cais(&["system", "check"]).unwrap();
+    assert!(whole.contains("all whole"), "{whole}");
+}

@@ -30,6 +30,10 @@ impl ReadLayer {
         self.0.diff
     }
 
+    pub(crate) fn into_unpacked(self) -> UnpackedLayer {
+        self.0
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.0.diff.to_string() == EMPTY_TAR
@@ -97,10 +101,7 @@ impl Store {
         request: CommitRequest,
     ) -> Result<Digest, ImageError> {
         let layer = layer.into().filter(|layer| !layer.is_empty());
-        let mut document = match &request.parent {
-            None => from_nothing(),
-            Some(parent) => self.inherited(parent)?,
-        };
+        let mut document = self.ground(request.parent.as_ref())?;
         let now = jiff::Timestamp::now().to_string();
         let created = request.created.unwrap_or(now);
         if let Some(layer) = &layer {
@@ -137,7 +138,10 @@ impl Store {
     }
 
     /// What an image leaves to one that is made on top of it.
-    fn inherited(&self, parent: &Digest) -> Result<Value, ImageError> {
+    pub(crate) fn ground(&self, parent: Option<&Digest>) -> Result<Value, ImageError> {
+        let Some(parent) = parent else {
+            return Ok(from_nothing());
+        };
         let bytes = self.config_bytes(parent)?;
         let parent: Value = serde_json::from_slice(&bytes).map_err(|error| {
             ImageError::Archive(format!("invalid image configuration: {error}"))
@@ -170,7 +174,8 @@ fn from_nothing() -> Value {
     })
 }
 
-fn push(list: &mut Value, item: Value) {
+/// Adds to a list, or begins one.
+pub(crate) fn push(list: &mut Value, item: Value) {
     if let Some(list) = list.as_array_mut() {
         list.push(item);
     } else {

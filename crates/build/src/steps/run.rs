@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::dockerfile::command::Program;
 use crate::dockerfile::instruction::{NetworkMode, Run, Security};
 use crate::ports::{RunEvents, RunStep, Stream};
-use crate::stage::StageRun;
+use crate::stage::{Repeat, StageRun};
 use crate::steps::mounts;
 
 /// Runs the instruction.
@@ -46,15 +46,19 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
         key = mounts::add_to_key(key, mount)?;
     }
     let key = key.finish();
-    if stage.cached(&key)? {
-        return Ok(());
-    }
     let proxies = stage.scope.proxies();
     // Docker's history counts no proxy, but begins as if it had.
     let created_by = match args.is_empty() && !proxies.is_empty() {
         true => format!("|0 {shared}"),
         false => shared,
     };
+    let repeat = match run.flags.is_empty() && mounts.is_empty() {
+        true => Repeat::Files(&created_by),
+        false => Repeat::No,
+    };
+    if stage.cached(&key, repeat)? {
+        return Ok(());
+    }
     let env = [stage.scope.env(), args, proxies].concat();
     let step = RunStep {
         image: Some(ground(stage)?),

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::workdir::below;
 use crate::dockerfile::git_ref::GitRef;
 use crate::dockerfile::instruction::Transfer;
-use crate::stage::{StageRun, nop};
+use crate::stage::{Repeat, StageRun, nop};
 use crate::transfer::adopt::Adopted;
 use crate::transfer::collect::{CollectError, Collected, Wanted, collect};
 use crate::transfer::place::Placer;
@@ -66,7 +66,12 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
         .with(format!("{chmod:?}"))
         .with(unpack)
         .finish();
-    if stage.cached(&key)? {
+    // The line of the history has the digest of the files, but not these.
+    let repeat = match chmod.is_some() || transfer.unpack.is_some() {
+        true => Repeat::No,
+        false => Repeat::Files(&created_by),
+    };
+    if stage.cached(&key, repeat)? {
         return Ok(());
     }
     let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;

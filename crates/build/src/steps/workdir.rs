@@ -5,7 +5,7 @@ use std::path::Path;
 use cais_types::{Error, Result};
 
 use crate::dockerfile::ignore::clean;
-use crate::stage::{StageRun, nop};
+use crate::stage::{Repeat, StageRun, nop};
 use crate::transfer::place::Placer;
 
 /// Runs the instruction.
@@ -15,7 +15,7 @@ pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
     stage.config.working_dir.clone_from(&path);
     let created_by = format!("{}WORKDIR {path}", nop(&stage.shell()));
     let key = stage.key(&created_by).finish();
-    if stage.cached(&key)? {
+    if stage.cached(&key, Repeat::Files(&created_by))? {
         return Ok(());
     }
     let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;

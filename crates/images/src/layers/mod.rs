@@ -3,6 +3,7 @@
 
 pub mod changes;
 pub mod init;
+pub mod merge;
 pub mod mount;
 pub mod unpack;
 pub mod upper;

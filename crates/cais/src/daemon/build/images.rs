@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
-use cais_images::{CommitRequest, Holder, Store, Upper};
+use cais_images::{CommitRequest, Holder, SquashRequest, Store, Upper};
 use cais_services::registry::Registries;
 use cais_state::{Db, Durability};
 use cais_sys::failpoint;
@@ -36,6 +36,25 @@ pub struct BuildImages {
     pub handle: Handle,
     /// Credentials of the client by registry.
     pub auths: BTreeMap<String, AuthConfig>,
+}
+
+impl BuildImages {
+    fn commit_request(&self, image: NewImage) -> Result<CommitRequest> {
+        let config = serde_json::to_value(&image.config)
+            .map_err(|error| Error::internal(error.to_string()))?;
+        let Value::Object(config) = config else {
+            return Err(Error::internal("an image configuration is an object"));
+        };
+        Ok(CommitRequest {
+            parent: image.parent,
+            config,
+            author: image.author,
+            created_by: image.created_by,
+            created: image.created.map(moment).transpose()?,
+            holder: Some(self.holder.number()),
+            ..CommitRequest::default()
+        })
+    }
 }
 
 /// The registry of names without one, as clients keep its credentials.
@@ -130,24 +149,33 @@ impl ImageStore for BuildImages {
                 .read_upper(Upper::Take(&upper), image.parent.as_ref())?;
             Ok::<_, Error>(layer)
         });
-        let created = image.created.map(moment).transpose()?;
-        let config = serde_json::to_value(&image.config)
-            .map_err(|error| Error::internal(error.to_string()))?;
-        let Value::Object(config) = config else {
-            return Err(Error::internal("an image configuration is an object"));
+        Ok(self
+            .store
+            .commit_layer(layer.transpose()?, self.commit_request(image)?)?)
+    }
+
+    fn repeat(&self, image: NewImage, source: &Digest, files: bool) -> Result<Option<Digest>> {
+        let request = self.commit_request(image)?;
+        Ok(self.store.repeat_step(source, files, request)?)
+    }
+
+    fn squash(
+        &self,
+        image: &Digest,
+        base: Option<&Digest>,
+        created: Option<i64>,
+    ) -> Result<Digest> {
+        let request = SquashRequest {
+            image: *image,
+            base: base.copied(),
+            created: created.map(moment).transpose()?,
+            holder: Some(self.holder.number()),
         };
-        Ok(self.store.commit_layer(
-            layer.transpose()?,
-            CommitRequest {
-                parent: image.parent,
-                config,
-                author: image.author,
-                created_by: image.created_by,
-                created,
-                holder: Some(self.holder.number()),
-                ..CommitRequest::default()
-            },
-        )?)
+        let (scratch, root) = self.snapshot(base)?;
+        drop(root);
+        let squashed = self.store.squash(&scratch, request);
+        self.discard(&scratch)?;
+        Ok(squashed?)
     }
 
     fn tag(&self, image: &Digest, name: &str) -> Result<()> {

@@ -169,8 +169,6 @@ fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
     );
     for (asked, what) in [
         (query.version == "2", "the BuildKit protocol"),
-        (query.squash, "squash"),
-        (!query.cache_from.is_empty(), "a cache from other images"),
         (
             !query.outputs.is_empty(),
             "build output other than an image",
@@ -209,6 +207,8 @@ fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildReques
         target: query.target.clone(),
         tags,
         no_cache: query.no_cache,
+        squash: query.squash,
+        cache_from: query.cache_from.clone(),
         created: source_date(query)?,
         rewrite_times: query.rewrite_timestamp,
         no_cache_filter: query.no_cache_filter.clone(),

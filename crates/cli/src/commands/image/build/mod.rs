@@ -1,5 +1,6 @@
 //! `image build`: make an image from a Dockerfile, by the classic builder of any daemon.
 
+mod cache;
 mod check;
 mod context;
 mod loans;
@@ -11,6 +12,7 @@ use std::path::Path;
 use cais_client::answer::JsonLines;
 use serde_json::{Map, Value, json};
 
+use self::cache::Caches;
 use self::loans::Lending;
 use self::output::{Built, Outputs};
 use self::progress::Progress;
@@ -41,6 +43,16 @@ const FLAGS: &[Flag] = &[
         "Add a line to /etc/hosts of the steps (host:ip)",
     ),
     flag("build-arg", "list", "Set a build argument"),
+    flag(
+        "cache-from",
+        "list",
+        "Take steps from these images (IMAGE or type=registry,ref=IMAGE)",
+    ),
+    flag(
+        "cache-to",
+        "list",
+        "Keep the steps for others (type=inline or type=registry,ref=IMAGE)",
+    ),
     flag(
         "cgroup-parent",
         "string",
@@ -119,6 +131,7 @@ const FLAGS: &[Flag] = &[
         "Security options of the steps' containers",
     ),
     flag("shm-size", "bytes", "Size of /dev/shm of the steps").default("0"),
+    switch("squash", "Make one layer of all above the base"),
     flag(
         "ssh",
         "list",
@@ -139,6 +152,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     }
     let warnings = check::before(args)?;
     let lending = Lending::parse(args)?;
+    let caches = Caches::parse(args)?;
     let context = context::source(&args.positionals[0], &args.string("file"))?;
     let outputs = Outputs::parse(args)?;
     let names: Vec<String> = args
@@ -159,6 +173,10 @@ async fn run(app: &App, call: Invocation) -> Result {
     let progress = Progress::new(app, &args.string("progress"), quiet)?;
     let client = app.client()?;
     client.negotiate().await?;
+    let images = caches.fetch(app).await?;
+    if !images.is_empty() {
+        query.push(("cachefrom".to_owned(), json!(images).to_string()));
+    }
     let session = lending.begin(client).await?;
     if let Some(session) = &session {
         query.push(("session".to_owned(), session.id.clone()));
@@ -183,6 +201,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         quiet: quiet || outputs.take_stdout(),
     };
     let digest = outputs.make(app, &built).await?;
+    caches.give(app, &id, &names).await?;
     if let Some(path) = args.value("metadata-file").filter(|path| !path.is_empty()) {
         output::write_metadata(path, &built, digest.as_deref())?;
     }
@@ -231,6 +250,7 @@ fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
         ("quiet", "q"),
         ("no-cache", "nocache"),
         ("pull", "pull"),
+        ("squash", "squash"),
         ("force-rm", "forcerm"),
     ] {
         if args.switch(flag) {
