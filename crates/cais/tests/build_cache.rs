@@ -427,7 +427,7 @@ fn a_history_that_lies_about_files_gives_no_layer_to_a_step_without_any() {
 }
 
 #[test]
-fn a_registry_keeps_the_steps_for_other_daemons() {
+fn a_registry_or_a_directory_keeps_the_steps_for_other_daemons() {
     let text = "FROM busybox\nRUN head -c 9 /dev/urandom >/random\nCOPY file /file\n";
     let context = Context::new(&[("Dockerfile", text), ("file", "content\n")]);
     let path = context.path().to_str().unwrap();
@@ -459,6 +459,17 @@ fn a_registry_keeps_the_steps_for_other_daemons() {
     assert_eq!(shown.matches("CACHED").count(), 2, "{shown}");
     let id = |daemon: &TestDaemon| crate::inspect(daemon, "made", "{{.Id}}");
     assert_eq!(id(&other), id(&one));
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("kept");
+    let to = format!("type=local,dest={}", directory.display());
+    one.cais(&["build", "-q", "--cache-to", &to, path]).unwrap();
+    assert!(directory.join("index.json").exists());
+    let third = daemon();
+    let from = format!("type=local,src={}", directory.display());
+    third
+        .cais(&["build", "-q", "--cache-from", &from, "-t", "made", path])
+        .unwrap();
+    assert_eq!(id(&third), id(&one));
     let missing = other
         .cais_output(&["build", "--cache-from", &format!("{cache}0"), path])
         .unwrap();

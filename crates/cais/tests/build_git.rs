@@ -300,3 +300,104 @@ fn cve_2026_33748_a_directory_of_a_repository_stays_in_it() {
         assert!(told.contains("repository"), "{directory}: {told}");
     }
 }
+
+#[test]
+fn cve_2026_44517_what_a_server_sends_brings_no_file_of_the_host() {
+    let daemon = daemon();
+    let secret = daemon.scratch().join("kept/secret");
+    fs::create_dir_all(secret.parent().unwrap()).unwrap();
+    fs::write(&secret, "the secret\n").unwrap();
+    let links = |directory: &Path| {
+        std::os::unix::fs::symlink(&secret, directory.join("link")).unwrap();
+        std::os::unix::fs::symlink(secret.parent().unwrap(), directory.join("door")).unwrap();
+    };
+    let server = Server::start(&daemon);
+    let whole = "FROM busybox\nCOPY . /all/\n";
+    let path = server.repository("whole", &[("Dockerfile", whole)]);
+    links(&path);
+    server.commit(&path);
+    let added = format!("FROM busybox\nADD {} /all/\n", server.url("whole"));
+    server.repository("added", &[("Dockerfile", &added)]);
+    // A link stays a link, and what it says is not there in the image.
+    let script =
+        "test -L /all/link && test -L /all/door && ! cat /all/link && ! cat /all/door/secret";
+    for name in ["whole", "added"] {
+        let url = server.url(name);
+        daemon.cais(&["build", "-q", "-t", "here", &url]).unwrap();
+        says(&daemon, "here", script);
+        let told = remote(&daemon, &url, "there");
+        assert!(told.contains("Successfully tagged"), "{name}: {told}");
+        says(&daemon, "there", script);
+    }
+    for (name, copy) in [
+        ("a", "COPY link /x"),
+        ("b", "COPY door/secret /x"),
+        ("c", "ADD door /x/"),
+    ] {
+        let path = server.repository(name, &[("Dockerfile", &format!("FROM busybox\n{copy}\n"))]);
+        links(&path);
+        server.commit(&path);
+        let url = server.url(name);
+        let output = daemon.cais_output(&["build", &url]).unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let told = remote(&daemon, &url, "bad");
+        for told in [text, told] {
+            assert!(
+                told.contains("file not found in build context"),
+                "{copy}: {told}"
+            );
+        }
+    }
+}
+
+#[test]
+fn cve_2026_44517_an_archive_brings_no_file_of_the_host() {
+    let daemon = daemon();
+    let secret = daemon.scratch().join("secret");
+    fs::write(&secret, "the secret\n").unwrap();
+    let archive = |kind: tar::EntryType, to: &Path| {
+        let mut builder = tar::Builder::new(Vec::new());
+        let text = b"FROM busybox\nCOPY own/secret /x\n";
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        builder
+            .append_data(&mut header, "Dockerfile", &text[..])
+            .unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o777);
+        let name = if kind == tar::EntryType::Symlink {
+            "own"
+        } else {
+            "own/secret"
+        };
+        builder.append_link(&mut header, name, to).unwrap();
+        builder.into_inner().unwrap()
+    };
+    for (bytes, words) in [
+        (
+            archive(tar::EntryType::Symlink, daemon.scratch()),
+            "file not found in build context",
+        ),
+        (
+            archive(tar::EntryType::Link, &secret),
+            "link /own/secret: no such file or directory",
+        ),
+    ] {
+        let file = daemon.scratch().join("context.tar");
+        fs::write(&file, bytes).unwrap();
+        let output = Command::new("curl")
+            .args(["-sS", "-X", "POST", "--unix-socket"])
+            .arg(daemon.scratch().join("s"))
+            .args(["-H", "Content-Type: application/x-tar", "--data-binary"])
+            .arg(format!("@{}", file.display()))
+            .arg("http://localhost/v1.44/build?t=bad")
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains(words), "{told}");
+        assert!(!told.contains("the secret"), "{told}");
+    }
+}

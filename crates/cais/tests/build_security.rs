@@ -3,7 +3,8 @@
 use std::os::unix::fs::symlink;
 
 use crate::build::{Context, built, fails};
-use crate::daemon;
+use crate::networks::free_ports;
+use crate::{CAIS, daemon};
 
 #[test]
 fn cve_2022_4122_a_dockerfile_or_ignore_file_is_not_read_through_a_link_that_leaves_the_context() {
@@ -231,4 +232,73 @@ fn cve_2025_15558_no_program_is_taken_from_the_working_directory() {
     let output = command.current_dir(context.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(!context.path().join("caught").exists());
+}
+
+#[test]
+fn cve_2025_64443_web_pages_do_not_reach_the_api() {
+    let mut daemon = daemon();
+    let port = free_ports(&daemon, 1);
+    let flag = format!("--host=tcp://127.0.0.1:{port}");
+    daemon.restart_with(&[&flag]).unwrap();
+    let answer = |flags: &[&str], host: &str| {
+        let output = std::process::Command::new("curl")
+            .args(["-s", "-w", " %{http_code}"])
+            .args(flags)
+            .arg(format!("http://{host}:{port}/v1.44/containers/json"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let rebound = format!("evil.example:{port}:127.0.0.1");
+    let page = answer(&["--resolve", &rebound], "evil.example");
+    assert!(
+        page.ends_with(" 403") && page.contains("is not a name of this daemon"),
+        "{page}"
+    );
+    for flags in [
+        &["-H", "Origin: http://evil.example"][..],
+        &[
+            "-H",
+            "Origin: null",
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: text/plain",
+            "-d",
+            "{}",
+        ],
+    ] {
+        let page = answer(flags, "127.0.0.1");
+        assert!(
+            page.ends_with(" 403") && page.contains("requests of web pages"),
+            "{page}"
+        );
+    }
+    for host in ["127.0.0.1", "localhost"] {
+        let own = answer(&["-4"], host);
+        assert!(own.ends_with(" 200"), "{own}");
+    }
+}
+
+#[test]
+fn cve_2025_0495_arguments_of_builds_are_told_to_nobody() {
+    let daemon = daemon();
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    collector.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", collector.local_addr().unwrap());
+    let context = Context::new(&[("Dockerfile", "FROM busybox\nARG TOKEN\nENV A=b\n")]);
+    let path = context.path().to_string_lossy();
+    let args = ["build", "-q", "--build-arg", "TOKEN=hush-hush", &path];
+    let mut command = daemon.client(CAIS, &args);
+    for name in [
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "DOCKER_CLI_OTEL_EXPORTER_OTLP_ENDPOINT",
+    ] {
+        command.env(name, &address);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let nobody = collector.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(!daemon.log().contains("hush-hush"), "{}", daemon.log());
 }

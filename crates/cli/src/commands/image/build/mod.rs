@@ -46,12 +46,12 @@ const FLAGS: &[Flag] = &[
     flag(
         "cache-from",
         "list",
-        "Take steps from these images (IMAGE or type=registry,ref=IMAGE)",
+        "Take steps from these images (IMAGE, type=registry,ref=IMAGE or type=local,src=DIRECTORY)",
     ),
     flag(
         "cache-to",
         "list",
-        "Keep the steps for others (type=inline or type=registry,ref=IMAGE)",
+        "Keep the steps for others (type=inline, type=registry,ref=IMAGE or type=local,dest=DIRECTORY)",
     ),
     flag(
         "cgroup-parent",

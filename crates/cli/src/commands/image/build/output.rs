@@ -289,7 +289,8 @@ impl Read for Pieces {
     }
 }
 
-async fn unpack(mut files: ByteStream, into: PathBuf) -> Result<()> {
+/// Writes the files of an archive to a directory.
+pub(super) async fn unpack(mut files: ByteStream, into: PathBuf) -> Result<()> {
     let (sender, receiver) = mpsc::channel(DEPTH);
     let unpacking = tokio::task::spawn_blocking(move || {
         let pieces = Pieces {
