@@ -50,6 +50,17 @@ struct Record {
     image: Option<Digest>,
 }
 
+impl Record {
+    /// What its end frees: nothing of what an image or a container has as well.
+    fn own_size(&self) -> i64 {
+        if self.shown.shared {
+            0
+        } else {
+            self.shown.size
+        }
+    }
+}
+
 impl Records {
     /// All records, as `GET /system/df` shows them.
     ///
@@ -78,7 +89,7 @@ impl Records {
             if kept || !filter.wants(&record) {
                 continue;
             }
-            excess = excess.map(|excess| excess - record.shown.size);
+            excess = excess.map(|excess| excess - record.own_size());
             gone.push(record);
         }
         let mut reclaimed = 0_u64;
@@ -101,7 +112,7 @@ impl Records {
         })
     }
 
-    /// Bytes that are to go at least; none when all may go. A record counts with its own size, whoever shares it.
+    /// Bytes that are to go at least; none when all may go. What images and containers have does not count.
     fn excess(&self, query: &BuildPruneQuery, records: &[Record]) -> Result<Option<i64>> {
         let (reserved, highest, free) = (
             query.reserved_space,
@@ -111,7 +122,7 @@ impl Records {
         if reserved <= 0 && highest <= 0 && free <= 0 {
             return Ok(None);
         }
-        let total: i64 = records.iter().map(|record| record.shown.size).sum();
+        let total: i64 = records.iter().map(Record::own_size).sum();
         let mut kept = (highest > 0).then_some(highest);
         if free > 0 {
             let stat = rustix::fs::statvfs(self.caches.with_file_name(""))
