@@ -63,7 +63,7 @@ pub trait ImageStore: Send + Sync {
     /// Makes an image. The layer's tree is taken over.
     fn commit(&self, image: NewImage) -> Result<Digest>;
     /// Makes an image of the layer that `source` got from the same step on top of the same history, if it has one; `files`
-    /// is whether the step may write any.
+    /// is whether the step writes any.
     fn repeat(&self, image: NewImage, source: &Digest, files: bool) -> Result<Option<Digest>>;
     /// Makes an image that has the layers of one above a base as one layer; `created` as in [`NewImage`].
     fn squash(&self, image: &Digest, base: Option<&Digest>, created: Option<i64>)

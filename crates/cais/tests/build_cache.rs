@@ -338,7 +338,7 @@ fn hits(daemon: &TestDaemon, context: &Context, from: &str) -> usize {
 #[test]
 fn an_image_stands_for_the_steps_of_its_history() {
     let text = "FROM busybox\nENV A=b\nRUN head -c 9 /dev/urandom >/random\nCOPY file /file\nARG X=1\n\
-        RUN head -c 9 /dev/urandom >/other\nWORKDIR /w\nHEALTHCHECK NONE\n";
+        RUN head -c 9 /dev/urandom >/other\nWORKDIR /w\nWORKDIR /w\nHEALTHCHECK NONE\n";
     let context = Context::new(&[("Dockerfile", text), ("file", "content\n")]);
     let (one, other) = (daemon(), daemon());
     built(&one, &context, &["-t", "made"]);
@@ -355,7 +355,7 @@ fn an_image_stands_for_the_steps_of_its_history() {
     other.cais(&["builder", "prune", "-af"]).unwrap();
     assert_eq!(hits(&other, &context, "nosuch"), 0);
     other.cais(&["builder", "prune", "-af"]).unwrap();
-    assert_eq!(hits(&other, &context, "made"), 7);
+    assert_eq!(hits(&other, &context, "made"), 8);
     let id = |daemon: &TestDaemon, name| crate::inspect(daemon, name, "{{.Id}}");
     assert_eq!(id(&other, "again"), id(&one, "made"));
     // It was believed in that build only.
@@ -372,6 +372,21 @@ fn an_image_stands_for_the_steps_of_its_history() {
     assert_eq!(hits(&other, &context, "made"), 1);
     context.write("Dockerfile", &text.replace("A=b", "A=c"));
     assert_eq!(hits(&other, &context, "made"), 0);
+}
+
+#[test]
+fn a_squashed_image_has_no_layers_of_its_steps() {
+    let daemon = daemon();
+    let text = "FROM busybox\nENV A=b\nRUN echo text >/file\nRUN test -e /file\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let path = context.path().to_str().unwrap();
+    daemon
+        .cais(&["build", "-q", "--squash", "-t", "squashed", path])
+        .unwrap();
+    daemon.cais(&["builder", "prune", "-af"]).unwrap();
+    assert_eq!(hits(&daemon, &context, "squashed"), 1, "only the ENV");
+    let file = daemon.cais(&["run", "--rm", "again", "cat", "/file"]);
+    assert_eq!(file.unwrap(), "text\n");
 }
 
 #[test]

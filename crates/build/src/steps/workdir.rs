@@ -1,8 +1,11 @@
 //! WORKDIR: the configuration, and the directory itself when it is missing.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use cais_sys::path_in_root;
 use cais_types::{Error, Result};
+use rustix::fs::{Mode, OFlags};
 
 use crate::dockerfile::ignore::clean;
 use crate::stage::{Repeat, StageRun, nop};
@@ -15,7 +18,11 @@ pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
     stage.config.working_dir.clone_from(&path);
     let created_by = format!("{}WORKDIR {path}", nop(&stage.shell()));
     let key = stage.key(&created_by).finish();
-    if stage.cached(&key, Repeat::Files(&created_by))? {
+    let repeat = match is_there(stage, &path) {
+        true => Repeat::Config(&created_by),
+        false => Repeat::Files(&created_by),
+    };
+    if stage.cached(&key, repeat)? {
         return Ok(());
     }
     let (snapshot, root) = stage.ports.images.snapshot(stage.image.as_ref())?;
@@ -31,6 +38,21 @@ pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
     let result = made.and_then(|_| stage.commit(Some(snapshot), created_by, &key));
     let discarded = stage.ports.images.discard(&snapshot);
     result.and(discarded)
+}
+
+/// Whether the image has the directory. Only asked where another image may have made it.
+fn is_there(stage: &StageRun<'_>, path: &str) -> bool {
+    let Some(image) = stage.image.as_ref() else {
+        return false;
+    };
+    if stage.request.cache_from.is_empty() {
+        return false;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let root = stage.ports.images.root(image);
+    root.is_ok_and(|root| {
+        path_in_root::open(root.as_fd(), Path::new(path), flags, Mode::empty()).is_ok()
+    })
 }
 
 /// A path as seen from a working directory.
