@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use crate::dockerfile::Dockerfile;
-use crate::messages::{Messages, Sequence, StageLog, canceled};
+use crate::messages::{Messages, Sequence, StageLog, canceled, failure};
 use crate::plan::{Plan, PlannedStage, plan};
 use crate::ports::Ports;
 use crate::request::BuildRequest;
@@ -34,7 +34,8 @@ pub struct Prepared {
 /// Invalid: the file, a variable in a FROM, the target.
 pub fn prepare(request: BuildRequest) -> Result<Prepared> {
     let mut include = |path: &str| included(&request, path);
-    let file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
+    let mut file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
+    file.contexts = request.contexts.keys().cloned().collect();
     let plan = plan(&request, file)?;
     Ok(Prepared { request, plan })
 }
@@ -127,12 +128,8 @@ impl Prepared {
             Ok(id)
         });
         if let Err(error) = result {
-            let message = json!({
-                "errorDetail": error_detail(&error),
-                "error": error.message(),
-            });
             // The client may have gone; then nobody is left to be told.
-            let _ = out.send(message.to_string().into_bytes());
+            let _ = out.send(failure(&error));
         }
     }
 
@@ -203,18 +200,6 @@ impl Prepared {
             }
         }
         Ok(())
-    }
-}
-
-/// The exit code of a command goes into `code`, as docker's classic builder has it.
-fn error_detail(error: &Error) -> serde_json::Value {
-    let message = error.message();
-    let code = message
-        .rsplit_once("returned a non-zero code: ")
-        .and_then(|(_, code)| code.parse::<i64>().ok());
-    match code {
-        Some(code) => json!({ "code": code, "message": message }),
-        None => json!({ "message": message }),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Building images: the Dockerfile language, the graph of stages made from it, and the solver that runs them.
 
+pub mod directory;
 pub mod dockerfile;
 pub mod git;
+pub mod listing;
 pub mod messages;
 pub mod ports;
 pub mod request;
@@ -14,4 +16,4 @@ mod steps;
 mod transfer;
 
 pub use builder::{Prepared, prepare};
-pub use request::BuildRequest;
+pub use request::{BuildRequest, NamedContext};

@@ -40,6 +40,20 @@ impl StageLog {
     }
 }
 
+/// The last message of a build that failed. The exit code of a command goes into `code`, as docker's classic builder has it.
+pub fn failure(error: &Error) -> Vec<u8> {
+    let message = error.message();
+    let code = message
+        .rsplit_once("returned a non-zero code: ")
+        .and_then(|(_, code)| code.parse::<i64>().ok());
+    let detail = match code {
+        Some(code) => json!({ "code": code, "message": message }),
+        None => json!({ "message": message }),
+    };
+    let failure = json!({ "errorDetail": detail, "error": message });
+    failure.to_string().into_bytes()
+}
+
 /// What a build fails with when nobody waits for it.
 pub fn canceled() -> Error {
     Error::new(ErrorClass::Canceled, "context canceled")

@@ -5,7 +5,7 @@ use cais_types::{Error, Result};
 
 use crate::dockerfile::scope::{Arguments, GlobalScope};
 use crate::dockerfile::{Dockerfile, Kind, ParseError, platform};
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, NamedContext};
 
 /// What a stage begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Base {
     Scratch,
     Stage(usize),
     Image(String),
+    /// A context of this name.
+    Directory(String),
 }
 
 /// A stage to build.
@@ -50,14 +52,7 @@ pub fn plan(request: &BuildRequest, file: Dockerfile) -> Result<Plan> {
     let mut step = 1;
     for index in needed {
         let stage = &file.stages[index];
-        let base = match (
-            bases[index].as_str(),
-            file.stage_named(&bases[index], index),
-        ) {
-            (_, Some(stage)) => Base::Stage(stage),
-            ("scratch", None) => Base::Scratch,
-            (name, None) => Base::Image(name.to_owned()),
-        };
+        let base = base(request, &file, &bases[index], index);
         let platform = match &stage.from.platform {
             Some(word) => expand(&global, word, stage)?,
             None => request.platform.clone(),
@@ -77,6 +72,16 @@ pub fn plan(request: &BuildRequest, file: Dockerfile) -> Result<Plan> {
         steps: step - 1 + request.labels.len(),
         file,
     })
+}
+
+fn base(request: &BuildRequest, file: &Dockerfile, name: &str, stage: usize) -> Base {
+    match (request.context_named(name), file.stage_named(name, stage)) {
+        (Some(NamedContext::Image(image)), _) => Base::Image(image.clone()),
+        (Some(NamedContext::Directory { .. }), _) => Base::Directory(name.to_owned()),
+        (None, Some(stage)) => Base::Stage(stage),
+        (None, None) if name == "scratch" => Base::Scratch,
+        (None, None) => Base::Image(name.to_owned()),
+    }
 }
 
 fn global(request: &BuildRequest, file: &Dockerfile, target: usize) -> Result<GlobalScope> {

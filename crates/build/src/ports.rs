@@ -1,5 +1,6 @@
 //! What the builder needs from other rooms: small blocking traits, filled by the composition root.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub struct BaseImage {
     pub author: String,
     /// `linux/amd64`.
     pub platform: String,
+    /// Chain ids of its layers, lowest first.
+    pub layers: Vec<Digest>,
 }
 
 /// An image about to be made on top of another.
@@ -214,6 +217,18 @@ pub trait CacheIndex: Send + Sync {
     fn claim(&self, key: &str) -> Option<Box<dyn Send>>;
     /// Waits until nobody makes a step. Fails with `Canceled` when the client has gone or the build is given up.
     fn wait(&self, key: &str, canceled: &AtomicBool) -> Result<()>;
+}
+
+/// What is known of the files of a context from builds before. No file of it is ever written to again.
+pub trait FileMemory: Send + Sync + Debug {
+    /// The digest of the contents of a file.
+    fn digest(&self, inode: u64) -> Option<Digest>;
+    /// Remembers it.
+    fn learn(&self, inode: u64, digest: Digest);
+    /// The layers, by their chain ids, that have the file as theirs.
+    fn layers(&self, inode: u64) -> Vec<Digest>;
+    /// A layer has it now.
+    fn give(&self, inode: u64, layer: Digest);
 }
 
 /// Files behind URLs.

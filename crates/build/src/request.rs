@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use cais_types::Reference;
 
 use crate::dockerfile::Source;
-use crate::ports::Host;
+use crate::ports::{FileMemory, Host};
 
 /// A build.
 #[derive(Debug)]
@@ -14,6 +17,12 @@ pub struct BuildRequest {
     /// The root of the context, and its path on the host.
     pub context: OwnedFd,
     pub context_path: PathBuf,
+    /// What is known of its files, if it stays.
+    pub memory: Option<Arc<dyn FileMemory>>,
+    /// Contexts by name, in lower case.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// A directory that goes with the build.
+    pub scratch: PathBuf,
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub target: String,
@@ -44,4 +53,35 @@ pub struct BuildRequest {
     pub platform: String,
     /// The session of the client that lends secrets and agents; empty without one.
     pub session: String,
+}
+
+/// What a name in FROM or `--from` stands for, beside stages and images.
+#[derive(Clone, Debug)]
+pub enum NamedContext {
+    /// Another image.
+    Image(String),
+    /// A directory of the host.
+    Directory {
+        path: PathBuf,
+        memory: Option<Arc<dyn FileMemory>>,
+    },
+}
+
+impl BuildRequest {
+    /// The context of this name; that of an image may be written in any of its forms.
+    pub fn context_named(&self, name: &str) -> Option<&NamedContext> {
+        let familiar = |name: &str| {
+            let reference: Reference = name.parse().ok()?;
+            Some(reference.with_default_tag().familiar())
+        };
+        self.contexts.get(&name.to_lowercase()).or_else(|| {
+            let wanted = familiar(name)?;
+            let mut contexts = self.contexts.iter();
+            contexts.find_map(|(name, context)| {
+                familiar(name)
+                    .is_some_and(|name| name == wanted)
+                    .then_some(context)
+            })
+        })
+    }
 }

@@ -103,6 +103,13 @@ impl<'a> StageRun<'a> {
                 env: Some(vec![PATH.to_owned()]),
                 ..ImageConfig::default()
             }),
+            Base::Directory(name) => {
+                run.use_config(ImageConfig {
+                    env: Some(vec![PATH.to_owned()]),
+                    ..ImageConfig::default()
+                });
+                steps::transfer::base(&mut run, name)?;
+            }
             Base::Stage(index) => {
                 let below = progress.wait(*index)?;
                 run.image = below.image;
@@ -280,6 +287,17 @@ impl<'a> StageRun<'a> {
             return Ok(());
         }
         self.commit(None, created_by, &key)
+    }
+
+    /// The chain ids of the layers so far, lowest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn layers(&self) -> Result<Vec<Digest>> {
+        let image = self.image.map(|id| self.ports.images.image(&id));
+        Ok(image
+            .transpose()?
+            .map_or_else(Vec::new, |image| image.layers))
     }
 
     /// A key of what the configuration is and what the step says.

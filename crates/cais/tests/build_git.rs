@@ -401,3 +401,22 @@ fn cve_2026_44517_an_archive_brings_no_file_of_the_host() {
         assert!(!told.contains("the secret"), "{told}");
     }
 }
+
+#[test]
+fn a_repository_is_a_context_with_a_name() {
+    let daemon = daemon();
+    let server = Server::start(&daemon);
+    server.repository("one", &[("sub/file", "of the repository\n")]);
+    let context = Context::new(&[(
+        "Dockerfile",
+        "FROM busybox\nCOPY --from=source file /copied\nRUN --mount=from=source,target=/m cp /m/file /mounted\n",
+    )]);
+    let flag = format!("source={}#:sub", server.url("one"));
+    let path = context.path().to_string_lossy().into_owned();
+    let made = daemon.cais(&["build", "-q", "-t", "made", "--build-context", &flag, &path]);
+    made.unwrap();
+    assert_eq!(
+        says(&daemon, "made", "cat /copied /mounted"),
+        "of the repository\nof the repository\n"
+    );
+}

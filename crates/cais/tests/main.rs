@@ -5,6 +5,7 @@
 mod build;
 mod build_cache;
 mod build_clients;
+mod build_contexts;
 mod build_faces;
 mod build_faults;
 mod build_git;

@@ -47,6 +47,8 @@ pub struct Client {
     minor: AtomicU16,
     pinned: bool,
     start_tried: AtomicBool,
+    /// Whether the daemon has said that it is one of ours.
+    cais: AtomicBool,
     idle: Mutex<Vec<SendRequest<RequestBody>>>,
 }
 
@@ -66,6 +68,7 @@ impl Client {
             minor: AtomicU16::new(minor),
             pinned,
             start_tried: AtomicBool::new(false),
+            cais: AtomicBool::new(false),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -119,6 +122,9 @@ impl Client {
             return Ok(());
         }
         let ping = Box::pin(self.ping()).await?;
+        let server = ping.server.unwrap_or_default();
+        self.cais
+            .store(server.starts_with("cais/"), Ordering::Relaxed);
         if let Some(version) = ping.api_version
             && let Ok(minor) = minor_of(&version)
         {
@@ -126,6 +132,11 @@ impl Client {
                 .store(minor.clamp(MIN_API_MINOR, MAX_API_MINOR), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether the daemon is known, since [`Client::negotiate`], to be one of ours, which takes more than Docker's API.
+    pub fn is_cais(&self) -> bool {
+        self.cais.load(Ordering::Relaxed)
     }
 
     /// An idle connection if there is one.

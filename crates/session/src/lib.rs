@@ -6,6 +6,7 @@ mod agent;
 pub mod borrower;
 mod keys;
 pub mod lender;
+pub mod own_agent;
 mod pump;
 mod secrets;
 mod stream;

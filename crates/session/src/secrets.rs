@@ -24,6 +24,56 @@ pub enum Secret {
 }
 
 impl Secret {
+    /// Reads `id=ID[,src=PATH|,env=VARIABLE][,type=file|env]`.
+    ///
+    /// # Errors
+    /// A value that is none, and a file that is not there or too long.
+    pub fn parse(value: &str) -> Result<(String, Self), String> {
+        let bad = |why: String| format!("could not parse secrets: [{value}]: {why}");
+        let mut fields = BTreeMap::new();
+        for field in value.split(',') {
+            let (key, value) = field
+                .split_once('=')
+                .ok_or_else(|| bad(format!("invalid field '{field}' must be a key=value pair")))?;
+            let key = match key.to_lowercase().as_str() {
+                "source" => "src".to_owned(),
+                "id" | "type" | "src" | "env" => key.to_lowercase(),
+                _ => return Err(bad(format!("unexpected key '{key}' in '{field}'"))),
+            };
+            fields.insert(key, value.to_owned());
+        }
+        let kind = fields.remove("type");
+        if let Some(kind) = kind
+            .as_deref()
+            .filter(|kind| !matches!(*kind, "file" | "env"))
+        {
+            return Err(bad(format!("unsupported secret type {kind:?}")));
+        }
+        let source = fields.remove("src").filter(|text| !text.is_empty());
+        let variable = fields.remove("env").filter(|text| !text.is_empty());
+        let id = fields.remove("id").filter(|text| !text.is_empty());
+        let id = id.ok_or_else(|| bad("secret missing id".to_owned()))?;
+        let secret = match (kind.as_deref(), source, variable) {
+            (Some("env"), source, variable) => {
+                Self::Variable(variable.or(source).unwrap_or_else(|| id.clone()))
+            }
+            (_, None, Some(variable)) => Self::Variable(variable),
+            // A variable of this name comes before a file of this name.
+            (None, None, None) if env::var_os(&id).is_some() => Self::Variable(id.clone()),
+            (_, source, _) => Self::File(PathBuf::from(source.unwrap_or_else(|| id.clone()))),
+        };
+        if let Self::File(path) = &secret {
+            let metadata = path
+                .metadata()
+                .map_err(|error| bad(format!("failed to stat {}: {error}", path.display())))?;
+            if metadata.len() > MAX as u64 {
+                let text = format!("secret {id} too big. max size 500KB");
+                return Err(bad(text));
+            }
+        }
+        Ok((id, secret))
+    }
+
     fn read(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::File(path) => read_file(path),
@@ -62,5 +112,40 @@ impl Secrets for Lent {
             )));
         }
         Ok(Response::new(GetSecretResponse { data }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_come_from_files_or_variables() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let from_file = Secret::File(file.path().to_owned());
+        let from_variable = |name: &str| Secret::Variable(name.to_owned());
+        for (value, expected) in [
+            (format!("id=a,src={path}"), from_file.clone()),
+            (format!("id=a,type=file,source={path}"), from_file),
+            ("id=a,env=B".to_owned(), from_variable("B")),
+            ("id=a,type=env".to_owned(), from_variable("a")),
+            ("id=a,type=env,src=C".to_owned(), from_variable("C")),
+            ("id=PATH".to_owned(), from_variable("PATH")),
+        ] {
+            let (id, secret) = Secret::parse(&value).unwrap();
+            assert_eq!(id, value["id=".len()..].split(',').next().unwrap());
+            assert_eq!(secret, expected, "{value}");
+        }
+        for (value, expected) in [
+            ("id", "must be a key=value pair"),
+            ("src=x", "secret missing id"),
+            ("id=a,colour=red", "unexpected key 'colour' in 'colour=red'"),
+            ("id=a,type=vault", "unsupported secret type \"vault\""),
+            ("id=a,src=/nowhere/at/all", "failed to stat /nowhere/at/all"),
+        ] {
+            let error = Secret::parse(value).unwrap_err();
+            assert!(error.contains(expected), "{value}: {error:?}");
+        }
     }
 }

@@ -13,6 +13,9 @@ use crate::reply::{self, Reply};
 use crate::request::{Call, Query};
 use crate::route::{Route, route};
 
+/// The type of a body that begins with a list of the files of the context; only our own client sends such.
+const LISTED: &str = "application/vnd.cais.contexts";
+
 pub fn routes() -> Vec<Route> {
     vec![
         route!(POST "/build" => build),
@@ -26,6 +29,8 @@ pub fn routes() -> Vec<Route> {
 async fn build(call: Call) -> Result<Reply> {
     let mut query = build_query(&call.query)?;
     query.auths = registries::credentials(&call);
+    let content_type = call.headers.get(http::header::CONTENT_TYPE);
+    query.listed = content_type.is_some_and(|kind| kind == LISTED);
     let builds = call.backends.builds.clone();
     Ok(reply::progress(builds.build(query, call.upload()).await?))
 }
@@ -39,6 +44,8 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         dockerfile: text("dockerfile"),
         tags,
         remote: text("remote"),
+        listed: false,
+        contexts: json_of::<Option<BTreeMap<_, _>>>(query, "contexts")?.unwrap_or_default(),
         extra_hosts: extra_hosts(query),
         quiet: query.flag("q"),
         no_cache: query.flag("nocache"),

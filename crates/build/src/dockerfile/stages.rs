@@ -18,6 +18,8 @@ pub struct Dockerfile {
     /// The ARG instructions before the first FROM.
     pub args: Vec<Instruction>,
     pub stages: Vec<Stage>,
+    /// Names, in lower case, that stand for contexts of the build even where a stage has the same.
+    pub contexts: BTreeSet<String>,
 }
 
 /// A stage.
@@ -61,6 +63,7 @@ impl Dockerfile {
             directives: expander.directives,
             args: Vec::new(),
             stages: Vec::new(),
+            contexts: BTreeSet::new(),
         };
         for instruction in instructions {
             file.place(instruction)?;
@@ -102,12 +105,19 @@ impl Dockerfile {
         pairs.flatten()
     }
 
-    /// The last stage of this name, in any case, among the first `before`.
+    /// The last stage of this name, in any case, among the first `before`; none when the name stands for a context.
     pub fn stage_named(&self, name: &str, before: usize) -> Option<usize> {
         let name = name.to_lowercase();
+        if self.contexts.contains(&name) {
+            return None;
+        }
+        self.last_named(&name, before)
+    }
+
+    fn last_named(&self, name: &str, before: usize) -> Option<usize> {
         self.stages[..before.min(self.stages.len())]
             .iter()
-            .rposition(|stage| stage.from.name.as_deref() == Some(name.as_str()))
+            .rposition(|stage| stage.from.name.as_deref() == Some(name))
     }
 
     /// The stage that `--from` of a COPY or a mount names, by name or by number; none when it is an image.
@@ -138,7 +148,8 @@ impl Dockerfile {
         if target.is_empty() {
             return Ok(self.stages.len() - 1);
         }
-        self.stage_named(target, self.stages.len()).ok_or_else(|| {
+        let found = self.last_named(&target.to_lowercase(), self.stages.len());
+        found.ok_or_else(|| {
             let names = self
                 .stages
                 .iter()

@@ -9,6 +9,7 @@ use crate::cache::Key;
 use crate::dockerfile::instruction::Run;
 use crate::dockerfile::{Mount, MountType, Sharing};
 use crate::ports::{Loan, StepMount, TreeRoot};
+use crate::request::NamedContext;
 use crate::stage::StageRun;
 use crate::steps::transfer;
 use crate::transfer::context;
@@ -49,8 +50,8 @@ pub fn script(stage: &StageRun<'_>, name: &str, text: &str) -> Result<(String, S
         )));
     }
     let digest = Key::on(None).with(text).finish();
-    let context = &stage.request.context_path;
-    let directory = context.with_file_name(format!("script-{}-{digest}", stage.index));
+    let scratch = &stage.request.scratch;
+    let directory = scratch.join(format!("script-{}-{digest}", stage.index));
     let failed = |error: std::io::Error| Error::internal(format!("{name}: {error}"));
     DirBuilder::new()
         .recursive(true)
@@ -70,11 +71,12 @@ pub fn script(stage: &StageRun<'_>, name: &str, text: &str) -> Result<(String, S
 }
 
 /// Adds what a mount shows to the key of its step. What is in a cache and what is lent mean nothing to it.
-pub fn add_to_key(key: Key, mount: &StepMount) -> Result<Key> {
+pub fn add_to_key(stage: &StageRun<'_>, key: Key, mount: &StepMount) -> Result<Key> {
+    let digest = |path| context::digest_of_path(path, stage.request.memory.as_deref());
     Ok(match mount {
-        StepMount::Context { source, .. } => key.with(context::digest_of_path(source)?),
+        StepMount::Context { source, .. } => key.with(digest(source)?),
         StepMount::Tree { root, path, .. } => match root {
-            TreeRoot::Context(root) => key.with(context::digest_of_path(root)?).with(path),
+            TreeRoot::Context(root) => key.with(digest(root)?).with(path),
             TreeRoot::Image(image) => key.with(image.to_string()).with(path),
         },
         StepMount::Cache { .. } | StepMount::Tmpfs { .. } | StepMount::Loan { .. } => key,
@@ -137,18 +139,23 @@ fn agent(stage: &StageRun<'_>, mount: Mount, before: usize) -> StepMount {
 }
 
 fn bind(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount> {
-    let image = image(stage, &mount)?;
+    let named = mount.from.as_deref();
+    let named = named.and_then(|from| stage.request.context_named(from));
+    let (directory, image) = match named {
+        Some(NamedContext::Directory { path, .. }) => (path, None),
+        _ => (&stage.request.context_path, image(stage, &mount)?),
+    };
     let path = mount.source.unwrap_or_else(|| "/".to_owned());
     let read_only = mount.read_only;
     if image.is_none() && read_only {
-        let source = context::resolve(stage.request, &path)?;
+        let source = context::resolve(directory, &path)?;
         return Ok(StepMount::Context {
             source,
             target,
             read_only,
         });
     }
-    let context = || TreeRoot::Context(stage.request.context_path.clone());
+    let context = || TreeRoot::Context(directory.clone());
     Ok(StepMount::Tree {
         root: image.map_or_else(context, TreeRoot::Image),
         path,

@@ -43,7 +43,7 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
         key = key.with(mount);
     }
     for mount in &mounts {
-        key = mounts::add_to_key(key, mount)?;
+        key = mounts::add_to_key(stage, key, mount)?;
     }
     let key = key.finish();
     let proxies = stage.scope.proxies();

@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::workdir::below;
 use crate::dockerfile::git_ref::GitRef;
 use crate::dockerfile::instruction::Transfer;
+use crate::ports::FileMemory;
+use crate::request::NamedContext;
 use crate::stage::{Repeat, StageRun, nop};
 use crate::transfer::adopt::Adopted;
 use crate::transfer::collect::{CollectError, Collected, Wanted, collect};
@@ -87,9 +89,25 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
     let result = placed
         .and_then(|placed| placed.finish(|| stage.ports.images.upper(&snapshot)))
         .map_err(fail)
-        .and_then(|()| stage.commit(Some(snapshot), created_by, &key));
+        .and_then(|given| {
+            stage.commit(Some(snapshot), created_by, &key)?;
+            give(stage, &given)
+        });
     let discarded = stage.ports.images.discard(&snapshot);
     result.and(discarded)
+}
+
+/// Remembers which files the new layer has as its own.
+fn give(stage: &StageRun<'_>, files: &[u64]) -> Result<()> {
+    let (Some(memory), false) = (&stage.request.memory, files.is_empty()) else {
+        return Ok(());
+    };
+    if let Some(layer) = stage.layers()?.last() {
+        for inode in files {
+            memory.give(*inode, *layer);
+        }
+    }
+    Ok(())
 }
 
 fn expand_option(stage: &StageRun<'_>, word: Option<&str>) -> Result<Option<String>> {
@@ -134,7 +152,12 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
         )));
     }
     Ok(Ready {
-        digest: summary(&collected, &mut loose, keeps_owners(transfer))?,
+        digest: summary(
+            &collected,
+            &mut loose,
+            keeps_owners(transfer),
+            memory(stage, transfer.from.as_deref()),
+        )?,
         directory: written_as_directory || collected.directory || transfer.parents,
         destination: PathBuf::from(below(&stage.config.working_dir, &destination)),
         written: destination,
@@ -144,10 +167,15 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
 }
 
 /// `file:...`, `dir:...` or `multi:...`, as docker's history names what was copied.
-fn summary(collected: &Collected, loose: &mut [Loose], owners: bool) -> Result<String> {
+fn summary(
+    collected: &Collected,
+    loose: &mut [Loose],
+    owners: bool,
+    memory: Option<&dyn FileMemory>,
+) -> Result<String> {
     let io = |error: std::io::Error| Error::internal(error.to_string());
     let count = collected.sources + loose.len();
-    let files = digest::digest(collected, owners).map_err(io)?;
+    let files = digest::digest(collected, owners, memory).map_err(io)?;
     let mut hash = Sha256::new();
     hash.update(files.as_bytes());
     for one in loose {
@@ -206,21 +234,86 @@ fn files(stage: &StageRun<'_>, transfer: &Transfer, sources: Vec<String>) -> Res
     })
 }
 
-/// The context, or the tree of a stage or an image.
+/// Makes a context the first layer of a stage.
+pub fn base(stage: &mut StageRun<'_>, name: &str) -> Result<()> {
+    let io = |error: std::io::Error| Error::internal(format!("{name}: {error}"));
+    let Some(NamedContext::Directory { path, memory }) = stage.request.context_named(name) else {
+        return Err(Error::internal(format!("{name} is no context")));
+    };
+    let wanted = Wanted {
+        sources: vec![".".to_owned()],
+        ..Wanted::default()
+    };
+    let collected = collect(open(path)?, &wanted);
+    let collected = collected.map_err(|error| Error::internal(error.to_string()))?;
+    let digest = digest::digest(&collected, false, memory.as_deref()).map_err(io)?;
+    let created_by = format!("FROM context dir:{}", digest.hex());
+    let key = stage.key(&created_by).finish();
+    if stage.cached(&key, Repeat::No)? {
+        return Ok(());
+    }
+    let (snapshot, root) = stage.ports.images.snapshot(None)?;
+    let placer = Placer {
+        root,
+        owner: Some((0, 0)),
+        mode: None,
+    };
+    let placed = placer.copy(&collected, Path::new("/"), true, None);
+    drop(placer);
+    let result = placed
+        .map_err(io)
+        .and_then(|()| stage.commit(Some(snapshot), created_by, &key));
+    let discarded = stage.ports.images.discard(&snapshot);
+    result.and(discarded)
+}
+
+/// The context, one that has a name, or the tree of a stage or an image.
 fn source_root(stage: &StageRun<'_>, from: Option<&str>) -> Result<OwnedFd> {
     let Some(from) = from else {
         let context = stage.request.context.try_clone();
         return context.map_err(|error| Error::internal(error.to_string()));
     };
-    stage.ports.images.root(&source_image(stage, from)?)
+    match stage.request.context_named(from) {
+        Some(NamedContext::Directory { path, .. }) => open(path),
+        _ => stage.ports.images.root(&source_image(stage, from)?),
+    }
+}
+
+/// What is known of the files that an instruction copies from.
+fn memory<'a>(stage: &'a StageRun<'_>, from: Option<&str>) -> Option<&'a dyn FileMemory> {
+    match from {
+        None => stage.request.memory.as_deref(),
+        Some(from) => match stage.request.context_named(from) {
+            Some(NamedContext::Directory { memory, .. }) => memory.as_deref(),
+            _ => None,
+        },
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| Error::internal(format!("{}: {errno}", path.display())))
 }
 
 /// The image that a stage has become, or that a name stands for.
 pub fn source_image(stage: &StageRun<'_>, from: &str) -> Result<Digest> {
     let file = &stage.plan.file;
-    let image = match file.stage_from(from, stage.index).map_err(Error::invalid)? {
-        Some(index) => stage.progress.wait(index)?.image,
-        None => Some(stage.base_image(from, &stage.request.platform)?),
+    let image = match (
+        stage.request.context_named(from),
+        file.stage_from(from, stage.index).map_err(Error::invalid)?,
+    ) {
+        (Some(NamedContext::Directory { .. }), _) => {
+            return Err(Error::unsupported(format!(
+                "a mount of type cache from the context {from} is not built yet"
+            )));
+        }
+        (Some(NamedContext::Image(image)), _) => {
+            Some(stage.base_image(image, &stage.request.platform)?)
+        }
+        (None, Some(index)) => stage.progress.wait(index)?.image,
+        (None, None) => Some(stage.base_image(from, &stage.request.platform)?),
     };
     image.ok_or_else(|| Error::invalid(format!("stage {from} has no files to copy")))
 }
@@ -257,10 +350,7 @@ fn repository(stage: &StageRun<'_>, url: &str, transfer: &Transfer) -> Result<Co
             return Err(Error::invalid("checksum conflicts"));
         }
     }
-    let context = &stage.request.context_path;
-    let above = context.ancestors().find(|path| path.ends_with("files"));
-    let above = above.and_then(Path::parent).unwrap_or(context);
-    let into = new_directory(above, stage.index).map_err(io)?;
+    let into = new_directory(&stage.request.scratch, stage.index).map_err(io)?;
     let tree = stage.ports.fetcher.checkout(&wanted, &into)?;
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
     let root = rustix::fs::open(
@@ -277,7 +367,7 @@ fn repository(stage: &StageRun<'_>, url: &str, transfer: &Transfer) -> Result<Co
     collect(root, &wanted).map_err(|error| Error::internal(error.to_string()))
 }
 
-/// A new directory beside the context, which goes with it.
+/// A new directory that goes with the build.
 fn new_directory(above: &Path, stage: usize) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let mut number = 0;
@@ -298,7 +388,7 @@ fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) 
     }
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let after_host = path.splitn(4, '/').nth(3).unwrap_or("");
-    let mut file = scratch_file(&stage.request.context_path)?;
+    let mut file = scratch_file(&stage.request.scratch)?;
     let fetched = stage.ports.fetcher.fetch(url, &file)?;
     let last = after_host.rsplit('/').next().unwrap_or("");
     let name = match last {
@@ -329,11 +419,10 @@ fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) 
     })
 }
 
-/// A file beside the context that has no name and so is gone with the build.
-fn scratch_file(context: &Path) -> Result<File> {
+/// A file without a name, which so is gone with the build.
+fn scratch_file(directory: &Path) -> Result<File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let directory = context.parent().unwrap_or(context);
     let file = rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600));
     Ok(file
         .map_err(|errno| Error::internal(format!("{}: {errno}", directory.display())))?
@@ -357,17 +446,17 @@ fn digest_of(file: &mut File) -> Result<Digest> {
 }
 
 /// Files that are still to be adopted by the layer, and what they become.
-struct Placed {
-    adopted: Adopted,
+struct Placed<'a> {
+    adopted: Adopted<'a>,
     owner: Option<(u32, u32)>,
     mode: Option<mode::ModeChange>,
 }
 
-impl Placed {
-    /// `upper` opens the layer's directory; the tree is closed.
-    fn finish(self, upper: impl FnOnce() -> Result<OwnedFd>) -> Result<()> {
+impl Placed<'_> {
+    /// `upper` opens the layer's directory; the tree is closed. Answers which files the layer has as its own.
+    fn finish(self, upper: impl FnOnce() -> Result<OwnedFd>) -> Result<Vec<u64>> {
         if self.adopted.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let placer = Placer {
             root: upper()?,
@@ -383,15 +472,15 @@ impl Placed {
     clippy::too_many_arguments,
     reason = "one call, all of it decided before"
 )]
-fn place(
-    stage: &StageRun<'_>,
+fn place<'a>(
+    stage: &'a StageRun<'_>,
     keyword: &str,
     transfer: &Transfer,
     mut ready: Ready,
     root: OwnedFd,
     chown: Option<&str>,
     chmod: Option<mode::ModeChange>,
-) -> Result<Placed> {
+) -> Result<Placed<'a>> {
     let io = |error: std::io::Error| Error::invalid(error.to_string());
     let owner = match chown {
         Some(text) => Some(owner::parse(&root, text)?),
@@ -408,7 +497,9 @@ fn place(
     }
     // With one source every place is written once.
     let alone = transfer.from.is_none() && ready.collected.sources == 1 && ready.loose.is_empty();
-    let mut adopted = Adopted::default();
+    // Whose times are set in the layer must not be a file of others.
+    let alone = alone && !stage.request.rewrite_times;
+    let mut adopted = Adopted::new(stage.request.memory.as_deref(), stage.layers()?);
     let adopting = alone.then_some(&mut adopted);
     placer
         .copy(&ready.collected, &ready.destination, directory, adopting)

@@ -8,28 +8,53 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+use cais_types::Digest;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps, openat2};
 
 use super::collect::Item;
 use super::place::Placer;
+use crate::ports::FileMemory;
 
 /// Files that wait until nothing is mounted on the tree.
 #[derive(Debug, Default)]
-pub struct Adopted {
+pub struct Adopted<'a> {
     files: HashSet<(u64, u64)>,
     places: BTreeMap<PathBuf, Item>,
+    memory: Option<&'a dyn FileMemory>,
+    /// The layers below.
+    layers: Vec<Digest>,
 }
 
-impl Adopted {
+impl<'a> Adopted<'a> {
+    /// Files for a layer on top of others, which may have some of them already.
+    pub fn new(memory: Option<&'a dyn FileMemory>, layers: Vec<Digest>) -> Self {
+        Self {
+            memory,
+            layers,
+            ..Self::default()
+        }
+    }
+
     /// Takes a file for a place, as a path from the root without links; false when it must be copied. A file that has
-    /// another name already, of a layer perhaps, would look like a hard link of that.
+    /// another name already, in a layer below perhaps, would look like a hard link of that.
     pub fn add(&mut self, place: &Path, item: &Item) -> bool {
         let file = (item.stat.st_dev, item.stat.st_ino);
-        if item.stat.st_nlink > 1 || !self.files.insert(file) {
+        if !self.is_free(item) || !self.files.insert(file) {
             return false;
         }
         self.places.insert(place.to_owned(), item.clone());
         true
+    }
+
+    /// Whether all other names of a file are in layers that are not below.
+    fn is_free(&self, item: &Item) -> bool {
+        let others = usize::try_from(item.stat.st_nlink).unwrap_or(usize::MAX) - 1;
+        if others == 0 {
+            return true;
+        }
+        let layers = self.memory.map(|memory| memory.layers(item.stat.st_ino));
+        let layers = layers.unwrap_or_default();
+        others <= layers.len() && !layers.iter().any(|layer| self.layers.contains(layer))
     }
 
     /// Whether nothing waits.
@@ -44,26 +69,70 @@ impl Adopted {
 
     /// Gives every file its name below the root of `placer`, which is no mount any more; what cannot have one is copied.
     ///
+    /// Answers the inodes of those that have one.
+    ///
     /// # Errors
     /// Those of the file system, with the path.
-    pub fn finish(self, placer: &Placer) -> io::Result<()> {
-        let mut last: Option<(&Path, OwnedFd)> = None;
+    pub fn finish(self, placer: &Placer) -> io::Result<Vec<u64>> {
+        let mut given = Vec::new();
+        let mut last: Option<Parent> = None;
         for (place, item) in &self.places {
             let above = place.parent().unwrap_or(Path::new(""));
             let fail = |error: io::Error| {
                 io::Error::new(error.kind(), format!("/{}: {error}", place.display()))
             };
-            let parent = match last.take().filter(|(path, _)| *path == above) {
-                Some((_, parent)) => parent,
-                None => open_below(&placer.root, above).map_err(fail)?,
+            let parent = match last.take() {
+                Some(parent) if parent.path == above => parent,
+                before => {
+                    before
+                        .map_or(Ok(()), |parent| parent.restore())
+                        .map_err(fail)?;
+                    Parent::open(&placer.root, above).map_err(fail)?
+                }
             };
             let name = Path::new(place.file_name().unwrap_or_default());
-            if !link(item, &parent, name).map_err(fail)? {
-                placer.copied(item, parent.as_fd(), name).map_err(fail)?;
+            if link(item, &parent.directory, name).map_err(fail)? {
+                given.push(item.stat.st_ino);
+            } else {
+                placer
+                    .copied(item, parent.directory.as_fd(), name)
+                    .map_err(fail)?;
             }
-            last = Some((above, parent));
+            last = Some(parent);
         }
-        Ok(())
+        last.map_or(Ok(()), |parent| parent.restore())?;
+        Ok(given)
+    }
+}
+
+/// A directory that files come to, which keeps the times it had before.
+struct Parent<'a> {
+    path: &'a Path,
+    directory: OwnedFd,
+    times: Timestamps,
+}
+
+impl<'a> Parent<'a> {
+    fn open(root: &OwnedFd, path: &'a Path) -> io::Result<Self> {
+        let directory = open_below(root, path)?;
+        let stat = rustix::fs::fstat(&directory)?;
+        let time = |tv_sec, nanoseconds| Timespec {
+            tv_sec,
+            tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+        };
+        let times = Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        };
+        Ok(Self {
+            path,
+            directory,
+            times,
+        })
+    }
+
+    fn restore(&self) -> io::Result<()> {
+        Ok(rustix::fs::futimens(&self.directory, &self.times)?)
     }
 }
 
@@ -73,7 +142,7 @@ fn open_below(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     } else {
         path
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
 }
@@ -149,6 +218,9 @@ mod tests {
             let place = tree.join("there/sub/file");
             assert_eq!(fs::read_to_string(&place).unwrap(), "contents");
             assert_eq!(of(&place).mtime_nsec(), source.mtime_nsec());
+            let [above, there] =
+                [&context.join("sub"), &tree.join("there/sub")].map(|path| of(path));
+            assert_eq!(there.mtime_nsec(), above.mtime_nsec());
             assert_eq!(
                 fs::read_link(place.with_file_name("link")).unwrap(),
                 Path::new("file")

@@ -10,24 +10,22 @@ use std::os::fd::AsFd;
 
 use super::collect::{Wanted, collect};
 use super::digest;
-use crate::request::BuildRequest;
+use crate::ports::FileMemory;
 
 /// The place on the host of a path of the context; links are followed within it only (CVE-2024-1753). Nothing changes the
 /// context while the build runs.
-pub fn resolve(request: &BuildRequest, path: &str) -> Result<PathBuf> {
+pub fn resolve(directory: &Path, path: &str) -> Result<PathBuf> {
     let missing = |error: std::io::Error| Error::invalid(format!("failed to stat {path}: {error}"));
-    let open = path_in_root::open(
-        request.context.as_fd(),
-        Path::new(path),
-        OFlags::PATH,
-        Mode::empty(),
-    )
-    .map_err(missing)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(directory, flags, Mode::empty());
+    let root = root.map_err(|errno| missing(errno.into()))?;
+    let open = path_in_root::open(root.as_fd(), Path::new(path), OFlags::PATH, Mode::empty());
+    let open = open.map_err(missing)?;
     std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).map_err(missing)
 }
 
 /// The digest of a file or directory of the host.
-pub fn digest_of_path(path: &Path) -> Result<String> {
+pub fn digest_of_path(path: &Path, memory: Option<&dyn FileMemory>) -> Result<String> {
     let failed = |error: std::io::Error| Error::internal(format!("{}: {error}", path.display()));
     let (parent, name) = match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
@@ -41,6 +39,6 @@ pub fn digest_of_path(path: &Path) -> Result<String> {
         ..Wanted::default()
     };
     let collected = collect(root, &wanted).map_err(|error| Error::internal(error.to_string()))?;
-    let digest: Digest = digest::digest(&collected, true).map_err(failed)?;
+    let digest: Digest = digest::digest(&collected, true, memory).map_err(failed)?;
     Ok(digest.to_string())
 }

@@ -30,12 +30,14 @@ pub struct Placer {
 
 /// What one copy knows of what it has placed.
 #[derive(Default)]
-struct Placed<'a> {
+struct Placed<'a, 'm> {
     /// Files with several names within a source, and where they were placed first.
     links: BTreeMap<(usize, u64, u64), PathBuf>,
     /// The directory that the last file went to: files come directory by directory.
     parent: Option<Parent>,
-    adopted: Option<&'a mut Adopted>,
+    adopted: Option<&'a mut Adopted<'m>>,
+    /// Directories, which get their times when everything is in them.
+    directories: Vec<(PathBuf, Timestamps)>,
 }
 
 /// An open directory.
@@ -64,7 +66,7 @@ impl Placer {
         collected: &Collected,
         destination: &Path,
         directory: bool,
-        adopted: Option<&mut Adopted>,
+        adopted: Option<&mut Adopted<'_>>,
     ) -> io::Result<()> {
         if directory {
             self.directory(destination)?;
@@ -82,6 +84,9 @@ impl Placer {
             self.item(item, &place, &mut placed).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", place.display()))
             })?;
+        }
+        for (place, times) in placed.directories {
+            rustix::fs::futimens(self.directory(&place)?, &times)?;
         }
         Ok(())
     }
@@ -179,7 +184,7 @@ impl Placer {
     }
 
     /// Makes what is one file in the source one file here too; answers whether it was placed before.
-    fn linked(&self, item: &Item, place: &Path, placed: &mut Placed<'_>) -> io::Result<bool> {
+    fn linked(&self, item: &Item, place: &Path, placed: &mut Placed<'_, '_>) -> io::Result<bool> {
         if item.stat.st_nlink < 2 {
             return Ok(false);
         }
@@ -196,7 +201,11 @@ impl Placer {
     }
 
     /// The directory that a file goes to, which is opened once for all of them, and the file's name.
-    fn take_parent(&self, place: &Path, placed: &mut Placed<'_>) -> io::Result<(Parent, PathBuf)> {
+    fn take_parent(
+        &self,
+        place: &Path,
+        placed: &mut Placed<'_, '_>,
+    ) -> io::Result<(Parent, PathBuf)> {
         let name = place.file_name().ok_or(Errno::ISDIR)?;
         let path = place.parent().unwrap_or(Path::new("/"));
         let same = placed.parent.take().filter(|parent| parent.path == path);
@@ -238,7 +247,7 @@ impl Placer {
         mode == wanted && own == self.owner_of(Some(item))
     }
 
-    fn item(&self, item: &Item, place: &Path, placed: &mut Placed<'_>) -> io::Result<()> {
+    fn item(&self, item: &Item, place: &Path, placed: &mut Placed<'_, '_>) -> io::Result<()> {
         if item.kind() == FileType::Directory {
             let mode = item.stat.st_mode & 0o7777;
             let directory = self.directory(place)?;
@@ -248,7 +257,8 @@ impl Placer {
                 .as_ref()
                 .map_or(mode, |change| change.apply(mode, true));
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
-            return Ok(rustix::fs::futimens(&directory, &times(item))?);
+            placed.directories.push((place.to_owned(), times(item)));
+            return Ok(());
         }
         if item.kind() == FileType::RegularFile && self.linked(item, place, placed)? {
             return Ok(());

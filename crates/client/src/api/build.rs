@@ -12,11 +12,13 @@ use crate::error::Result;
 use crate::hijack::Hijacked;
 
 impl Client {
-    /// `POST /build` with these query parameters; progress documents. `credentials` is the header `X-Registry-Config`.
+    /// `POST /build` with these query parameters; progress documents. The body is an archive, `application/x-tar`, or
+    /// what only our daemon takes. `credentials` is the header `X-Registry-Config`.
     pub async fn image_build(
         &self,
         query: &[(String, String)],
         credentials: Option<String>,
+        media_type: &'static str,
         context: Body,
     ) -> Result<JsonLines> {
         let mut call = self.call(Method::POST, "/build");
@@ -26,7 +28,7 @@ impl Client {
         if let Some(credentials) = credentials {
             call = call.header("x-registry-config", credentials);
         }
-        let call = call.body("application/x-tar", context);
+        let call = call.body(media_type, context);
         Ok(call.stream().await?.json_lines())
     }
 

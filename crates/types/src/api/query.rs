@@ -347,6 +347,10 @@ pub struct BuildQuery {
     pub tags: Vec<String>,
     /// A context behind a URL, instead of the body.
     pub remote: String,
+    /// Contexts by name, beside those that are sent: `docker-image://REFERENCE`, repositories, archives behind URLs.
+    pub contexts: BTreeMap<String, String>,
+    /// The body begins with a list of what may be here from a build before.
+    pub listed: bool,
     /// Lines of `/etc/hosts`, `name:address`.
     pub extra_hosts: Vec<String>,
     pub quiet: bool,

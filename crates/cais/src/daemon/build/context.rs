@@ -1,18 +1,25 @@
 //! The context of a build: an archive, or a Dockerfile alone, unpacked into a directory that goes with the build.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use cais_build::NamedContext;
 use cais_build::dockerfile::Source;
 use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::dockerfile::ignore::Ignore;
+use cais_build::listing::{self, Listing, Ranges, Section};
+use cais_build::ports::FileMemory;
 use cais_types::api::query::BuildQuery;
 use cais_types::{ContainerId, Error, Result};
 use rustix::fs::{Mode, OFlags};
+
+use super::kept::{self, Kept};
 
 /// The most bytes of a Dockerfile or an ignore file.
 const MAX: u64 = 16 << 20;
@@ -22,12 +29,18 @@ const HEAD: usize = 512;
 /// from elsewhere.
 const END: u64 = 2048;
 
-/// An unpacked context; its directory goes when this is dropped.
+/// An unpacked context; its directory goes when this is dropped, but for the files of those that stay.
 pub struct Context {
     directory: PathBuf,
     files: PathBuf,
+    kept: Option<Arc<Kept>>,
+    /// Others, by name.
+    pub named: BTreeMap<String, NamedContext>,
     pub dockerfile: Source,
 }
+
+/// Tells the client what of its contexts is wanted.
+pub type Ask<'a> = &'a mut dyn FnMut(&[Ranges]) -> Result<()>;
 
 impl Context {
     /// An empty one.
@@ -40,6 +53,8 @@ impl Context {
         make(&directory)?;
         let context = Self {
             files: directory.join("files"),
+            kept: None,
+            named: BTreeMap::new(),
             directory,
             dockerfile: Source::default(),
         };
@@ -88,6 +103,83 @@ impl Context {
         context.with_dockerfile(name, text)
     }
 
+    /// Takes what has changed since a build before: a list of all files comes first, `ask` says which of them are wanted.
+    /// `directory` has the contexts that stay.
+    pub fn update(
+        directory: &Path,
+        body: &mut (impl Read + Send),
+        query: &BuildQuery,
+        ask: Ask<'_>,
+    ) -> Result<Self> {
+        let broken = |error: std::io::Error| Error::invalid(format!("build context: {error}"));
+        let stay = directory.join("kept");
+        kept::remove_unused(&stay);
+        let listings = listing::read(body).map_err(broken)?;
+        let mut context = Self::new(directory)?;
+        let mut places = Vec::new();
+        for listing in &listings {
+            places.push(Place::take(&context, &stay, listing)?);
+        }
+        let wanted: Vec<Ranges> = listings
+            .iter()
+            .zip(&places)
+            .map(|(listing, place)| place.compare(listing))
+            .collect::<Result<_>>()?;
+        ask(&wanted)?;
+        for ((listing, place), wanted) in listings.iter().zip(places).zip(&wanted) {
+            let mut section = Section::new(body);
+            cais_images::extract_into(open_directory(&place.files)?, &mut section)
+                .map_err(|error| Error::invalid(format!("build context: {error}")))?;
+            section.finish().map_err(broken)?;
+            if let Some(kept) = &place.kept {
+                kept.arrived(listing, wanted)?;
+            }
+            context.add(listing.name.clone(), place);
+        }
+        let name = dockerfile_name(query);
+        let text = context.read(name)?;
+        context.hide_ignored(name)?;
+        context.with_dockerfile(name, text)
+    }
+
+    fn add(&mut self, name: String, place: Place) {
+        if name.is_empty() {
+            (self.files, self.kept) = (place.files, place.kept);
+            return;
+        }
+        let context = NamedContext::Directory {
+            path: place.files,
+            memory: place.kept.map(|kept| kept as Arc<dyn FileMemory>),
+        };
+        self.named.insert(name, context);
+    }
+
+    /// Finds what the client only names: images, and repositories and archives that are fetched.
+    ///
+    /// # Errors
+    /// Invalid: what it names. Those of fetching.
+    pub fn find_named(
+        &mut self,
+        named: &BTreeMap<String, String>,
+        fetch: impl Fn(&str, &Path) -> Result<PathBuf>,
+    ) -> Result<()> {
+        for (number, (name, place)) in named.iter().enumerate() {
+            let context = match place.strip_prefix("docker-image://") {
+                Some(image) => NamedContext::Image(image.to_owned()),
+                None => {
+                    let into = self.directory.join(format!("named-{number}"));
+                    make(&into)?;
+                    NamedContext::Directory {
+                        path: fetch(place, &into)?,
+                        memory: None,
+                    }
+                }
+            };
+            self.named.insert(name.to_lowercase(), context);
+        }
+        Ok(())
+    }
+
     fn with_dockerfile(mut self, name: &str, text: String) -> Result<Self> {
         if text.is_empty() {
             return Err(Error::invalid(format!(
@@ -104,6 +196,17 @@ impl Context {
     /// Where the files are.
     pub fn path(&self) -> PathBuf {
         self.files.clone()
+    }
+
+    /// A directory that goes with the context.
+    pub fn scratch(&self) -> PathBuf {
+        self.directory.clone()
+    }
+
+    /// What is known of the files.
+    pub fn memory(&self) -> Option<Arc<dyn FileMemory>> {
+        let kept = self.kept.clone();
+        kept.map(|kept| kept as Arc<dyn FileMemory>)
     }
 
     /// The root of the files.
@@ -142,6 +245,9 @@ impl Context {
         let root = self.open()?;
         for name in [dockerfile, ".dockerignore"] {
             let plain = !name.contains('/') && ignore.ignores(name);
+            if let Some(kept) = self.kept.as_ref().filter(|_| plain) {
+                kept.forget(name);
+            }
             let Some(name) = CString::new(name).ok().filter(|_| plain) else {
                 continue;
             };
@@ -149,6 +255,36 @@ impl Context {
                 .map_err(|error| Error::internal(error.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// Where the files of a context go.
+struct Place {
+    files: PathBuf,
+    kept: Option<Arc<Kept>>,
+}
+
+impl Place {
+    /// The context that stays, or a new directory while another build has that.
+    fn take(context: &Context, stay: &Path, listing: &Listing) -> Result<Self> {
+        if let Some(kept) = Kept::lease(stay, &listing.key)? {
+            let (files, kept) = (kept.files(), Some(Arc::new(kept)));
+            return Ok(Self { files, kept });
+        }
+        let name = format!("files-{}", listing.key);
+        let files = match listing.name.as_str() {
+            "" => context.files.clone(),
+            _ => context.directory.join(name),
+        };
+        make(&files)?;
+        Ok(Self { files, kept: None })
+    }
+
+    fn compare(&self, listing: &Listing) -> Result<Ranges> {
+        match &self.kept {
+            Some(kept) => kept.compare(listing),
+            None => Ok(vec![(0, listing.entries.len())]),
+        }
     }
 }
 
@@ -167,13 +303,13 @@ fn dockerfile_name(query: &BuildQuery) -> &str {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd> {
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(|errno| Error::internal(format!("{}: {errno}", path.display())))
 }
 
-fn make(path: &Path) -> Result<()> {
+pub fn make(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

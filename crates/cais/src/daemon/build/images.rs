@@ -77,6 +77,7 @@ impl ImageStore for BuildImages {
             config: runtime_config(&config)?,
             author: config.author.clone().unwrap_or_default(),
             platform: format!("{}/{}", image.os, image.architecture),
+            layers: image.chain.clone(),
         })
     }
 

@@ -7,6 +7,7 @@ mod executor;
 mod fetch;
 mod gc;
 mod images;
+mod kept;
 mod loans;
 mod records;
 mod running;
@@ -21,9 +22,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cais_api::backend::{self, Answers, Hijack, Upload};
 use cais_build::dockerfile::git_ref::GitRef;
-use cais_build::messages::{Messages, canceled};
+use cais_build::listing::Ranges;
+use cais_build::messages::{Messages, canceled, failure};
 use cais_build::ports::{Host, Ports};
-use cais_build::{BuildRequest, prepare};
+use cais_build::{BuildRequest, Prepared, prepare};
 use cais_distribution::client::ClientConfig;
 use cais_engine::Engine;
 use cais_services::pipe::{UploadReader, stream_of};
@@ -33,8 +35,10 @@ use cais_state::Db;
 use cais_types::api::BuildPruneResponse;
 use cais_types::api::query::{BuildPruneQuery, BuildQuery};
 use cais_types::{Error, Reference, Result};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+use context::Context;
 pub use executor::remove_leftovers;
 pub use gc::{BuilderConfig, keep_below};
 pub use records::Records;
@@ -44,6 +48,7 @@ pub use running::Running;
 const DEPTH: usize = 64;
 
 /// Builds images.
+#[derive(Clone)]
 pub struct BuildBackend {
     pub engine: Engine,
     pub images: Arc<cais_images::Store>,
@@ -66,6 +71,7 @@ impl BuildBackend {
             db: Arc::clone(&self.db),
             images: Arc::clone(&self.images),
             caches: self.directory.join("caches"),
+            contexts: self.directory.join("kept"),
             engine: self.engine.clone(),
         }
     }
@@ -75,71 +81,31 @@ impl BuildBackend {
 impl backend::Builds for BuildBackend {
     async fn build(&self, query: BuildQuery, upload: Upload) -> Result<Answers<Bytes>> {
         refuse_unbuilt(&query)?;
-        let auths = query.auths.clone();
-        let directory = self.directory.clone();
-        let reader = UploadReader::new(upload);
-        let (web, handle) = (self.web.clone(), tokio::runtime::Handle::current());
-        let read = move || {
-            let repository = GitRef::parse(&query.remote).map_err(Error::invalid)?;
-            let context = if let Some(repository) = repository {
-                context::Context::checkout(&directory, &repository, &query)?
-            } else {
-                let body: Box<dyn Read + Send> = match query.remote.as_str() {
-                    "" => Box::new(reader),
-                    url => Box::new(fetch::context(&web, &handle, url, &directory)?),
-                };
-                context::Context::receive(&directory, body, &query)?
-            };
-            let prepared = prepare(request(&query, &context)?)?;
-            Ok((context, prepared))
-        };
-        let (context, prepared) = blocking(read).await?;
         let (sender, receiver) = mpsc::channel(DEPTH);
-        let images = images::BuildImages {
-            store: Arc::clone(&self.images),
-            holder: cais_images::Store::holder(Arc::clone(&self.images)),
-            registries: Arc::clone(&self.registries),
-            handle: tokio::runtime::Handle::current(),
-            auths,
+        let reader = UploadReader::new(upload);
+        let (backend, handle) = (self.clone(), Handle::current());
+        if query.listed {
+            // The answer begins before the body has come.
+            tokio::task::spawn_blocking(move || {
+                let client = Client(sender);
+                let read = backend.update(&query, reader, &client, &handle);
+                match read.and_then(|job| Ok((job, backend.running.begin()?))) {
+                    Ok((job, build)) => backend.run(query, job, build, handle, client.0),
+                    Err(error) => {
+                        // The client may have gone; then nobody is left to be told.
+                        let _ = client.send(failure(&error));
+                    }
+                }
+            });
+            return Ok(stream_of(receiver));
+        }
+        let read = move || {
+            let job = backend.receive(&query, reader, &handle)?;
+            let build = backend.running.begin()?;
+            Ok((backend, query, job, build, handle))
         };
-        let running = self.running.clone();
-        let build = blocking(move || running.begin()).await?;
-        let executor = executor::Steps {
-            build,
-            engine: self.engine.clone(),
-            handle: tokio::runtime::Handle::current(),
-            caches: caches::Caches {
-                directory: self.directory.join("caches"),
-                db: Arc::clone(&self.db),
-            },
-            trees: trees::Trees {
-                store: Arc::clone(&self.images),
-                directory: self.directory.join("mounts"),
-            },
-            sessions: self.sessions.clone(),
-            client: sender.clone(),
-        };
-        let web = fetch::Web {
-            config: self.web.clone(),
-            handle: tokio::runtime::Handle::current(),
-            client: sender.clone(),
-        };
-        let cache = images::Index {
-            db: Arc::clone(&self.db),
-            client: sender.clone(),
-        };
-        let built = Arc::clone(&self.built);
-        tokio::task::spawn_blocking(move || {
-            let ports = Ports {
-                images: &images,
-                executor: &executor,
-                cache: &cache,
-                fetcher: &web,
-            };
-            prepared.run(ports, &Client(sender));
-            drop((context, images, executor));
-            built.notify_one();
-        });
+        let (backend, query, job, build, handle) = blocking(read).await?;
+        tokio::task::spawn_blocking(move || backend.run(query, job, build, handle, sender));
         Ok(stream_of(receiver))
     }
 
@@ -150,6 +116,106 @@ impl backend::Builds for BuildBackend {
     async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse> {
         let records = self.records();
         blocking(move || records.prune(&query)).await
+    }
+}
+
+/// A build whose context has come and whose file was understood.
+type Job = (Context, Prepared);
+
+impl BuildBackend {
+    /// Takes a context as any client sends it, or fetches it.
+    fn receive(&self, query: &BuildQuery, reader: UploadReader, handle: &Handle) -> Result<Job> {
+        let repository = GitRef::parse(&query.remote).map_err(Error::invalid)?;
+        let context = if let Some(repository) = repository {
+            Context::checkout(&self.directory, &repository, query)?
+        } else {
+            let body: Box<dyn Read + Send> = match query.remote.as_str() {
+                "" => Box::new(reader),
+                url => Box::new(fetch::context(&self.web, handle, url, &self.directory)?),
+            };
+            Context::receive(&self.directory, body, query)?
+        };
+        self.prepared(query, context, handle)
+    }
+
+    fn prepared(&self, query: &BuildQuery, mut context: Context, handle: &Handle) -> Result<Job> {
+        context.find_named(&query.contexts, |place, into| {
+            if let Some(repository) = GitRef::parse(place).map_err(Error::invalid)? {
+                return fetch::checkout(&repository, into);
+            }
+            let archive = fetch::context(&self.web, handle, place, &self.directory)?;
+            cais_images::extract_into(context::open_directory(into)?, archive)?;
+            Ok(into.to_owned())
+        })?;
+        let prepared = prepare(request(query, &context)?)?;
+        Ok((context, prepared))
+    }
+
+    /// Takes what has changed of a context that stays.
+    fn update(
+        &self,
+        query: &BuildQuery,
+        mut reader: UploadReader,
+        client: &Client,
+        handle: &Handle,
+    ) -> Result<Job> {
+        let mut ask = |wanted: &[Ranges]| {
+            let message = serde_json::json!({ "aux": { "Wanted": wanted } });
+            client.send(message.to_string().into_bytes())
+        };
+        let context = Context::update(&self.directory, &mut reader, query, &mut ask)?;
+        self.prepared(query, context, handle)
+    }
+
+    fn run(
+        &self,
+        query: BuildQuery,
+        job: Job,
+        build: running::Build,
+        handle: Handle,
+        client: mpsc::Sender<Result<Bytes>>,
+    ) {
+        let (context, prepared) = job;
+        let images = images::BuildImages {
+            store: Arc::clone(&self.images),
+            holder: cais_images::Store::holder(Arc::clone(&self.images)),
+            registries: Arc::clone(&self.registries),
+            handle: handle.clone(),
+            auths: query.auths,
+        };
+        let executor = executor::Steps {
+            build,
+            engine: self.engine.clone(),
+            handle: handle.clone(),
+            caches: caches::Caches {
+                directory: self.directory.join("caches"),
+                db: Arc::clone(&self.db),
+            },
+            trees: trees::Trees {
+                store: Arc::clone(&self.images),
+                directory: self.directory.join("mounts"),
+            },
+            sessions: self.sessions.clone(),
+            client: client.clone(),
+        };
+        let web = fetch::Web {
+            config: self.web.clone(),
+            handle,
+            client: client.clone(),
+        };
+        let cache = images::Index {
+            db: Arc::clone(&self.db),
+            client: client.clone(),
+        };
+        let ports = Ports {
+            images: &images,
+            executor: &executor,
+            cache: &cache,
+            fetcher: &web,
+        };
+        prepared.run(ports, &Client(client));
+        drop((context, images, executor));
+        self.built.notify_one();
     }
 }
 
@@ -182,7 +248,7 @@ fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
     Ok(())
 }
 
-fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildRequest> {
+fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
     let mut tags = Vec::new();
     for tag in &query.tags {
         let name: Reference = tag
@@ -200,6 +266,9 @@ fn request(query: &BuildQuery, context: &context::Context) -> Result<BuildReques
         dockerfile: context.dockerfile.clone(),
         context: context.open()?,
         context_path: context.path(),
+        memory: context.memory(),
+        contexts: context.named.clone(),
+        scratch: context.scratch(),
         build_args: args
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
             .collect(),

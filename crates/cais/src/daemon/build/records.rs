@@ -17,9 +17,11 @@ use jiff::Timestamp;
 
 use super::caches::{self, Caches};
 use super::images::STEPS;
+use super::kept;
 
 const STEP: &str = "regular";
 const CACHE_MOUNT: &str = "exec.cachemount";
+const CONTEXT: &str = "source.local";
 /// What a filter may ask for.
 const FILTERS: [&str; 9] = [
     "until",
@@ -39,6 +41,8 @@ pub struct Records {
     pub db: Arc<Db>,
     pub images: Arc<Store>,
     pub caches: PathBuf,
+    /// Contexts that stay.
+    pub contexts: PathBuf,
     pub engine: Engine,
 }
 
@@ -96,7 +100,7 @@ impl Records {
         let mut made = Vec::new();
         for record in &gone {
             let Some(image) = record.image else {
-                reclaimed += self.remove_cache(record)?;
+                reclaimed += self.remove_directory(record)?;
                 continue;
             };
             let delete = self.db.delete(Durability::Process, STEPS, &record.shown.id);
@@ -151,6 +155,9 @@ impl Records {
         let mut records = self.steps()?;
         for (name, cache) in self.db.all(caches::TABLE).map_err(failed)? {
             records.extend(self.cache(name, &cache)?);
+        }
+        for context in kept::list(&self.contexts) {
+            records.extend(self.context(context)?);
         }
         Ok(records)
     }
@@ -215,6 +222,31 @@ impl Records {
         last.map_or(String::new(), |line| line.created_by)
     }
 
+    /// None for a directory that has gone. Files that layers have as theirs count here as well.
+    fn context(&self, context: kept::Listed) -> Result<Option<Record>> {
+        let Ok(directory) = File::open(self.contexts.join(&context.key)) else {
+            return Ok(None);
+        };
+        let size = cais_sys::tree::usage(directory.as_fd())
+            .map_err(|error| Error::internal(format!("build context: {error}")))?;
+        let shown = BuildCache {
+            id: context.key,
+            r#type: CONTEXT.to_owned(),
+            description: "local source for context".to_owned(),
+            in_use: context.in_use,
+            size: size.cast_signed(),
+            created_at: moment(context.used),
+            last_used_at: Some(moment(context.used)),
+            usage_count: 1,
+            ..BuildCache::default()
+        };
+        Ok(Some(Record {
+            shown,
+            used: context.used,
+            image: None,
+        }))
+    }
+
     /// None for a directory that has gone.
     fn cache(&self, name: String, cache: &caches::Cache) -> Result<Option<Record>> {
         let Ok(directory) = File::open(self.caches.join(&name)) else {
@@ -245,12 +277,15 @@ impl Records {
     }
 
     /// Answers the bytes that are free now.
-    fn remove_cache(&self, record: &Record) -> Result<u64> {
+    fn remove_directory(&self, record: &Record) -> Result<u64> {
         let caches = Caches {
             directory: self.caches.clone(),
             db: Arc::clone(&self.db),
         };
-        let removed = caches.remove(&record.shown.id)?;
+        let removed = match record.shown.r#type.as_str() {
+            CONTEXT => kept::remove_one(&self.contexts, &record.shown.id)?,
+            _ => caches.remove(&record.shown.id)?,
+        };
         Ok(if removed {
             record.shown.size.cast_unsigned()
         } else {

@@ -1,36 +1,37 @@
 //! The context that is sent: a directory as a tar archive, without what the ignore file names, or standard input.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use cais_build::directory::{Directory, Extra};
 use cais_build::dockerfile::Source;
 use cais_build::dockerfile::context_source::ContextSource;
 use cais_build::dockerfile::git_ref::GitRef;
-use cais_build::dockerfile::ignore::{Ignore, clean, names};
+use cais_build::dockerfile::ignore::{Ignore, names};
 use cais_build::git::Git;
 use cais_client::body::Body;
-use futures_util::stream;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
 
+use super::body;
 use crate::archive;
 use crate::error::{CliError, Result};
 
-/// Bytes of a piece of the archive.
-const PIECE: usize = 256 << 10;
-/// Pieces that may wait for the connection.
-const DEPTH: usize = 4;
-
 /// What is sent.
 pub struct Context {
-    pub body: Body,
+    pub content: Content,
     /// The Dockerfile's name within the context.
     pub dockerfile: String,
     /// A context that the daemon fetches itself.
     pub remote: Option<String>,
+}
+
+/// The files of a context.
+pub enum Content {
+    /// An archive, or nothing.
+    Body(Body),
+    /// A directory that may be here for the next build as well.
+    Directory(Directory),
 }
 
 /// Finds the context and the Dockerfile.
@@ -43,12 +44,12 @@ pub fn source(path: &str, file: &str) -> Result<Context> {
             "invalid argument: can't use stdin for both build context and dockerfile",
         )),
         ContextSource::Stdin => Ok(Context {
-            body: archive::source("-")?,
+            content: Content::Body(archive::source("-")?),
             dockerfile: file.to_owned(),
             remote: None,
         }),
         ContextSource::Http(url) => Ok(Context {
-            body: Body::Empty,
+            content: Content::Body(Body::Empty),
             dockerfile: file.to_owned(),
             remote: Some(url),
         }),
@@ -88,12 +89,6 @@ pub fn checked(path: &str, file: &str) -> Result<Option<Checked>> {
             text: String::from_utf8_lossy(&bytes).into_owned(),
         },
     }))
-}
-
-/// A Dockerfile that is no part of the context and is sent beside it.
-struct Extra {
-    name: String,
-    text: Vec<u8>,
 }
 
 /// A repository, fetched here: the user's keys and helpers open it. The Dockerfile is one of its own.
@@ -149,25 +144,15 @@ fn directory(path: &Path, file: &str, scratch: Option<TempDir>) -> Result<Contex
     }
     let (dockerfile, extra) = dockerfile(&root, file)?;
     let ignore = ignore(&root, &dockerfile)?;
-    let (sender, receiver) = mpsc::channel(DEPTH);
-    let name = dockerfile.clone();
-    tokio::task::spawn_blocking(move || {
-        let mut sink = Sink {
-            sender: sender.clone(),
-            buffer: Vec::with_capacity(PIECE),
-        };
-        let packed = pack(&root, &ignore, &name, extra, &mut sink).and_then(|()| sink.flush());
-        if let Err(error) = packed {
-            // The daemon must not take half a context for a whole one.
-            let _ = sender.blocking_send(Err(error));
-        }
-        drop(scratch);
-    });
-    let pieces = stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|piece| (piece, receiver))
-    });
+    // The daemon needs them.
+    let always = [dockerfile.as_str(), ".dockerignore"];
+    let directory = Directory::find(root, &ignore, &always, extra)?;
+    let content = match scratch {
+        Some(scratch) => Content::Body(body::archive(directory, Some(scratch))),
+        None => Content::Directory(directory),
+    };
     Ok(Context {
-        body: Body::stream(pieces),
+        content,
         dockerfile,
         remote: None,
     })
@@ -225,101 +210,4 @@ fn ignore(root: &Path, dockerfile: &str) -> Result<Ignore> {
         }
     }
     Ok(Ignore::default())
-}
-
-/// Writes the archive. The Dockerfile and the ignore file always go along: the daemon needs them.
-fn pack(
-    root: &Path,
-    ignore: &Ignore,
-    dockerfile: &str,
-    extra: Option<Extra>,
-    out: &mut Sink,
-) -> io::Result<()> {
-    let mut archive = tar::Builder::new(&mut *out);
-    archive.follow_symlinks(false);
-    let always = [dockerfile, ".dockerignore"];
-    directory_below(&mut archive, root, Path::new(""), ignore, &always)?;
-    if let Some(extra) = extra {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(extra.text.len() as u64);
-        header.set_mode(0o600);
-        archive.append_data(&mut header, &extra.name, &*extra.text)?;
-    }
-    archive.finish()
-}
-
-fn directory_below<W: Write>(
-    archive: &mut tar::Builder<W>,
-    root: &Path,
-    below: &Path,
-    ignore: &Ignore,
-    always: &[&str],
-) -> io::Result<()> {
-    let mut entries: Vec<_> = fs::read_dir(root.join(below))?.collect::<io::Result<_>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = below.join(entry.file_name());
-        let text = clean(&path.to_string_lossy());
-        let is_directory = entry.file_type()?.is_dir();
-        let needed = always.contains(&text.as_str());
-        let ignored = !needed && ignore.ignores(&text);
-        if !ignored {
-            append(archive, &entry.path(), &path)?;
-        }
-        let leads = always
-            .iter()
-            .any(|name| name.starts_with(&format!("{text}/")));
-        if is_directory && (!ignored || leads || ignore.may_except_below(&text)) {
-            directory_below(archive, root, &path, ignore, always)?;
-        }
-    }
-    Ok(())
-}
-
-/// One entry, owned by root: who owns files here means nothing to the image.
-fn append<W: Write>(archive: &mut tar::Builder<W>, from: &Path, path: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(from)?;
-    let mut header = tar::Header::new_gnu();
-    header.set_metadata(&metadata);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
-    if metadata.is_symlink() {
-        header.set_size(0);
-        return archive.append_link(&mut header, path, fs::read_link(from)?);
-    }
-    if metadata.is_file() {
-        return archive.append_data(&mut header, path, File::open(from)?);
-    }
-    header.set_size(0);
-    if metadata.is_dir() {
-        return archive.append_data(&mut header, path, io::empty());
-    }
-    // Sockets and pipes have no place in a context.
-    Ok(())
-}
-
-struct Sink {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::take(&mut self.buffer);
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.sender
-            .blocking_send(Ok(piece.into()))
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
 }

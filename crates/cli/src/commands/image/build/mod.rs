@@ -1,19 +1,27 @@
 //! `image build`: make an image from a Dockerfile, by the classic builder of any daemon.
 
+mod body;
 mod cache;
 mod check;
 mod context;
 mod loans;
+mod named;
 mod output;
 mod progress;
 
 use std::path::Path;
 
+use cais_build::directory::Directory;
+use cais_build::listing;
 use cais_client::answer::JsonLines;
+use cais_client::body::Body;
 use serde_json::{Map, Value, json};
 
+use self::body::Answer;
 use self::cache::Caches;
+use self::context::Content;
 use self::loans::Lending;
+use self::named::Named;
 use self::output::{Built, Outputs};
 use self::progress::Progress;
 use crate::app::App;
@@ -43,6 +51,11 @@ const FLAGS: &[Flag] = &[
         "Add a line to /etc/hosts of the steps (host:ip)",
     ),
     flag("build-arg", "list", "Set a build argument"),
+    flag(
+        "build-context",
+        "list",
+        "Another context, known by a name (name=DIRECTORY, name=docker-image://IMAGE, name=URL)",
+    ),
     flag(
         "cache-from",
         "list",
@@ -153,6 +166,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let warnings = check::before(args)?;
     let lending = Lending::parse(args)?;
     let caches = Caches::parse(args)?;
+    let named = Named::parse(args)?;
     let context = context::source(&args.positionals[0], &args.string("file"))?;
     let outputs = Outputs::parse(args)?;
     let names: Vec<String> = args
@@ -183,10 +197,24 @@ async fn run(app: &App, call: Invocation) -> Result {
     }
     // Public images need none of them, so a helper that fails does not end the build.
     let credentials = app.keychain().header_of_all().ok();
+    if args.changed("build-context") && !client.is_cais() {
+        return Err(CliError::new(
+            "--build-context: the classic builder of this daemon takes one context only",
+        ));
+    }
+    if !named.places.is_empty() {
+        query.push(("contexts".to_owned(), json!(named.places).to_string()));
+    }
+    let (media_type, body, answer) = sent(context.content, named.directories, client.is_cais())?;
     let messages = client
-        .image_build(&query, credentials, context.body)
+        .image_build(&query, credentials, media_type, body)
         .await?;
-    let id = shown(messages, progress, quiet).await?;
+    let shown = Shown {
+        progress,
+        quiet,
+        answer,
+    };
+    let id = shown.until_the_end(messages).await?;
     if quiet && !outputs.take_stdout() {
         app.printer.line(&id);
     }
@@ -211,28 +239,68 @@ async fn run(app: &App, call: Invocation) -> Result {
     Ok(0)
 }
 
-/// Shows a build until its end; answers the image's id.
-async fn shown(mut messages: JsonLines, mut progress: Progress, quiet: bool) -> Result<String> {
-    let mut id = String::new();
-    while let Some(message) = messages.next::<Value>().await? {
-        if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
-            let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
-            let code = i32::try_from(code).ok().filter(|code| *code != 0);
-            progress.failed(error);
-            return Err(CliError::with_code(code.unwrap_or(1), error));
+/// The body of the request, its type, and who waits for what is wanted of it.
+fn sent(
+    content: Content,
+    named: Vec<(String, Directory)>,
+    is_cais: bool,
+) -> Result<(&'static str, Body, Option<Answer>)> {
+    match content {
+        Content::Directory(directory) if is_cais => {
+            let mut directories = vec![(String::new(), directory)];
+            directories.extend(named);
+            let (body, answer) = body::listed(directories);
+            Ok((listing::MEDIA_TYPE, body, Some(answer)))
         }
-        if let Some(made) = message["aux"]["ID"].as_str() {
-            made.clone_into(&mut id);
+        _ if !named.is_empty() => Err(CliError::new(
+            "--build-context with a directory wants a directory as the context of the build too",
+        )),
+        Content::Directory(directory) => {
+            Ok(("application/x-tar", body::archive(directory, None), None))
         }
-        // A quiet build says nothing but the id.
-        let text = message["stream"].as_str().unwrap_or_default().trim();
-        if quiet && text.starts_with("sha256:") {
-            text.clone_into(&mut id);
-        }
-        progress.take(&message);
+        Content::Body(body) => Ok(("application/x-tar", body, None)),
     }
-    progress.done(&id);
-    Ok(id)
+}
+
+/// A build that is shown.
+struct Shown {
+    progress: Progress,
+    /// A quiet build says nothing but the id.
+    quiet: bool,
+    /// Who waits for what the daemon wants of the context.
+    answer: Option<Answer>,
+}
+
+impl Shown {
+    /// Shows a build until its end; answers the image's id.
+    async fn until_the_end(mut self, mut messages: JsonLines) -> Result<String> {
+        let mut id = String::new();
+        while let Some(message) = messages.next::<Value>().await? {
+            if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
+                let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
+                let code = i32::try_from(code).ok().filter(|code| *code != 0);
+                self.progress.failed(error);
+                return Err(CliError::with_code(code.unwrap_or(1), error));
+            }
+            if let Some(wanted) = message["aux"].get("Wanted") {
+                let wanted = serde_json::from_value(wanted.clone());
+                let wanted = wanted.map_err(|error| CliError::new(error.to_string()))?;
+                // Whoever waited for it may have failed; then the daemon hears of that.
+                let _ = self.answer.take().map(|answer| answer.send(wanted));
+                continue;
+            }
+            if let Some(made) = message["aux"]["ID"].as_str() {
+                made.clone_into(&mut id);
+            }
+            let text = message["stream"].as_str().unwrap_or_default().trim();
+            if self.quiet && text.starts_with("sha256:") {
+                text.clone_into(&mut id);
+            }
+            self.progress.take(&message);
+        }
+        self.progress.done(&id);
+        Ok(id)
+    }
 }
 
 /// The parameters of the request.

@@ -1,0 +1,95 @@
+//! Bodies of builds: a directory as an archive, or, to a daemon that may have it from a build before, as a list of what there is
+//! and then what of it is wanted.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use cais_build::directory::Directory;
+use cais_build::listing::{self, Ranges, SectionWriter};
+use cais_client::body::Body;
+use futures_util::stream;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+
+/// Bytes of a piece of the body.
+const PIECE: usize = 256 << 10;
+/// Pieces that may wait for the connection.
+const DEPTH: usize = 4;
+
+/// Tells what of contexts is wanted.
+pub type Answer = oneshot::Sender<Vec<Ranges>>;
+
+/// All of a directory as an archive. `scratch` goes when it is sent.
+pub fn archive(directory: Directory, scratch: Option<TempDir>) -> Body {
+    body(move |sink| {
+        let packed = directory.pack(&directory.all(), sink);
+        drop(scratch);
+        packed
+    })
+}
+
+/// Lists of directories, by their names in the build, and what is answered to that.
+pub fn listed(directories: Vec<(String, Directory)>) -> (Body, Answer) {
+    let (answer, wanted): (Answer, _) = oneshot::channel();
+    let body = body(move |sink| {
+        let listings = directories.iter();
+        let listings = listings.map(|(name, directory)| directory.listing(name));
+        listing::write(&listings.collect::<Vec<_>>(), sink)?;
+        sink.flush()?;
+        // A build that has ended wants nothing.
+        let Ok(wanted) = wanted.blocking_recv() else {
+            return Ok(());
+        };
+        for ((_, directory), wanted) in directories.iter().zip(&wanted) {
+            let mut section = SectionWriter::new(sink);
+            directory.pack(wanted, &mut section)?;
+            section.finish()?;
+        }
+        Ok(())
+    });
+    (body, answer)
+}
+
+/// A body that a thread writes.
+fn body(write: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static) -> Body {
+    let (sender, receiver) = mpsc::channel(DEPTH);
+    tokio::task::spawn_blocking(move || {
+        let mut sink = Sink {
+            sender: sender.clone(),
+            buffer: Vec::with_capacity(PIECE),
+        };
+        if let Err(error) = write(&mut sink).and_then(|()| sink.flush()) {
+            // The daemon must not take half a context for a whole one.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    Body::stream(stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    }))
+}
+
+struct Sink {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::take(&mut self.buffer);
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.buffer.reserve(PIECE);
+        self.sender
+            .blocking_send(Ok(piece.into()))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
