@@ -288,7 +288,7 @@ fn answer(files: &HashMap<String, (&'static str, Vec<u8>)>, mut client: &TcpStre
 
 /// Bytes that do not compress, the same for the same seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = seed << 1 | 1;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;
