@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use cais_testkit::{TestDaemon, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::network_deaths::translated;
 use crate::{CAIS, daemon, inspect};
 
 /// What the kernel and the disk hold for this daemon's containers: processes, mounts, links, cgroups, sockets, files.
@@ -59,17 +60,8 @@ pub fn leftovers(daemon: &TestDaemon) -> Vec<String> {
             found.push(format!("link {}", entry.path().display()));
         }
     }
-    let table = Command::new("nft")
-        .args(["list", "table", "ip", &daemon.name()])
-        .output()
-        .unwrap();
-    let rules = String::from_utf8_lossy(&table.stdout).into_owned();
-    found.extend(
-        rules
-            .lines()
-            .filter(|line| line.contains("dnat to 10."))
-            .map(|line| format!("rule {line}")),
-    );
+    let ports = translated(daemon).into_iter();
+    found.extend(ports.map(|port| format!("port {port}")));
     found
 }
 

@@ -30,6 +30,7 @@ mod kills;
 mod lifecycle;
 mod matrix;
 mod names;
+mod network_deaths;
 mod network_faces;
 mod network_kills;
 mod networks;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use cais_testkit::{TestDaemon, wait_until};
 
+use crate::network_deaths::{assert_ports_agree, translated};
+use crate::networks::free_ports;
 use crate::{CAIS, daemon, inspect};
 
 #[test]
@@ -84,14 +86,14 @@ fn a_restart_of_the_daemon_loses_no_packet() {
 }
 
 /// Interfaces of the host by a prefix.
-fn links(prefix: &str) -> BTreeSet<String> {
+pub fn links(prefix: &str) -> BTreeSet<String> {
     let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with(prefix)).collect()
 }
 
 /// What the container has inside is what `inspect` tells, and what the host has is what the container has.
-fn assert_agrees(daemon: &TestDaemon, name: &str) {
+pub fn assert_agrees(daemon: &TestDaemon, name: &str) {
     let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
     let told = inspect(daemon, name, networks);
     let inside = daemon
@@ -103,6 +105,34 @@ fn assert_agrees(daemon: &TestDaemon, name: &str) {
     assert_eq!(links(&veth).len(), inside, "{told}");
 }
 
+/// Takes away what a round has made, but for the container that lasts and its first port.
+fn clear(daemon: &TestDaemon, prefix: &str, first: u16) {
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    for network in inspect(daemon, "lasting", networks).split_whitespace() {
+        if network != "bridge" {
+            daemon
+                .cais(&["network", "disconnect", network, "lasting"])
+                .unwrap();
+        }
+    }
+    for port in daemon.cais(&["port", "lasting"]).unwrap().lines() {
+        let (_, number) = port.rsplit_once(':').unwrap();
+        if number != first.to_string() {
+            let remove = format!("--publish-rm={number}:80");
+            daemon.cais(&["update", &remove, "lasting"]).unwrap();
+        }
+    }
+    let left = daemon.cais(&["ps", "-aq", "--no-trunc"]).unwrap();
+    let own = inspect(daemon, "lasting", "{{.Id}}");
+    for id in left.lines().filter(|id| *id != own) {
+        let _ = daemon.cais(&["rm", "-f", id]);
+    }
+    wait_until("all networks to be free", || {
+        daemon.cais(&["network", "prune", "-f"]).unwrap();
+        links(prefix).is_empty()
+    });
+}
+
 #[test]
 fn kills_while_networks_change_leave_nothing() {
     let rounds: u32 = std::env::var("CAIS_KILL_ROUNDS")
@@ -111,8 +141,11 @@ fn kills_while_networks_change_leave_nothing() {
         .unwrap_or(8);
     let mut daemon = daemon();
     let prefix = format!("cx{}x", daemon.subnet().number());
+    let first = free_ports(&daemon, 5);
+    let published: Vec<String> = (first..).take(5).map(|port| format!("{port}:80")).collect();
+    let lasting = ["run", "-d", "--name=lasting", "-p", &published[0]];
     daemon
-        .cais(&["run", "-d", "--name=lasting", "busybox", "sleep", "1000"])
+        .cais(&[&lasting[..], &["busybox", "sleep", "10000"]].concat())
         .unwrap();
     let address = inspect(&daemon, "lasting", "{{.NetworkSettings.IPAddress}}");
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(std::process::id());
@@ -133,6 +166,8 @@ fn kills_while_networks_change_leave_nothing() {
         daemon
             .cais(&["network", "connect", &name("b"), "lasting"])
             .unwrap();
+        let add = ["update", "--publish-add", &published[1], "lasting"];
+        daemon.cais(&add).unwrap();
         let bridge = format!("com.docker.network.bridge.name={}", name("d"));
         let mut clients: Vec<_> = [
             &["network", "create", "-o", &bridge, &name("d")][..],
@@ -140,6 +175,10 @@ fn kills_while_networks_change_leave_nothing() {
             &["network", "disconnect", &name("b"), "lasting"],
             &["network", "rm", &name("c")],
             &["run", "--rm", "--network", &name("a"), "busybox", "true"],
+            &["update", "--publish-add", &published[2], "lasting"],
+            &["update", "--publish-rm", &published[1], "lasting"],
+            &["run", "-d", "-p", &published[3], "busybox", "sleep", "1000"],
+            &["run", "--rm", "-p", &published[4], "busybox", "true"],
         ]
         .into_iter()
         .map(|args| {
@@ -151,12 +190,16 @@ fn kills_while_networks_change_leave_nothing() {
                 .unwrap()
         })
         .collect();
-        std::thread::sleep(Duration::from_micros(seed % 40_000));
+        std::thread::sleep(Duration::from_micros(seed % 80_000));
         daemon.restart().unwrap();
         for client in &mut clients {
             client.wait().unwrap();
         }
         assert_agrees(&daemon, "lasting");
+        wait_until("the end of what ends by itself", || {
+            !daemon.cais(&["ps"]).unwrap().contains("true")
+        });
+        assert_ports_agree(&daemon, first..first + 5);
         let listed = daemon
             .cais(&["network", "ls", "--format={{.Name}}"])
             .unwrap();
@@ -170,30 +213,10 @@ fn kills_while_networks_change_leave_nothing() {
             named,
             "bridges without a network, or networks without a bridge"
         );
-        let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
-        for network in inspect(&daemon, "lasting", networks).split_whitespace() {
-            if network != "bridge" {
-                daemon
-                    .cais(&["network", "disconnect", network, "lasting"])
-                    .unwrap();
-            }
-        }
-        let left = daemon
-            .cais(&[
-                "ps",
-                "-aq",
-                "--filter=status=exited",
-                "--filter=status=created",
-            ])
-            .unwrap();
-        for id in left.lines() {
-            let _ = daemon.cais(&["rm", "-f", id]);
-        }
-        wait_until("all networks to be free", || {
-            daemon.cais(&["network", "prune", "-f"]).unwrap();
-            links(&prefix).is_empty()
-        });
+        clear(&daemon, &prefix, first);
         assert_agrees(&daemon, "lasting");
+        assert_ports_agree(&daemon, first..first + 5);
+        assert_eq!(translated(&daemon).len(), 1);
     }
     assert_eq!(
         inspect(&daemon, "lasting", "{{.NetworkSettings.IPAddress}}"),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use cais_sys::failpoint;
 use cais_types::api::EndpointSettings;
 use cais_types::{Error, ErrorClass, Result};
 
@@ -67,19 +68,17 @@ pub async fn connect(
         move |house, live| house.ports.sandboxes.connect(live, &facts.name, &settings)
     });
     let made = made.await?;
-    let changed = house.store.change(container, |record| {
-        record.endpoints.insert(facts.name.clone(), settings);
+    failpoint::reach("connect-made");
+    let join = |record: &mut Record| {
+        record
+            .endpoints
+            .insert(facts.name.clone(), settings.clone());
         record
             .network
             .endpoints
             .insert(facts.name.clone(), made.clone());
-    });
-    // The record is right in memory, and is written again with its next change.
-    log_failure(container, changed.map(drop));
-    let files = EtcFiles::new(&house.directory(&record.id));
-    let own = network::own_entries(&record, [&made]);
-    log_failure(container, written(files::add_own(&files.hosts(), &own)));
-    log_failure(container, follow(house, container, &record));
+    };
+    tell(house, container, &record, join);
     house.events.network("connect", &facts, &record.id);
     Ok(())
 }
@@ -125,12 +124,11 @@ async fn leave(
     record: &Arc<Record>,
     facts: &NetworkFacts,
 ) -> Result<()> {
-    let gone = record.network.endpoints.get(&facts.name).cloned();
-    let Some(gone) = gone else {
+    if !record.network.endpoints.contains_key(&facts.name) {
         let (id, name) = (record.id, &facts.name);
         let text = format!("container {id} is not connected to network {name}");
         return Err(Error::internal(text));
-    };
+    }
     if facts.driver != "null" {
         let name = facts.name.clone();
         with_sandbox(house, record, move |house, live| {
@@ -138,14 +136,11 @@ async fn leave(
         })
         .await?;
     }
-    log_failure(container, forget(house, container, &facts.name));
-    let files = EtcFiles::new(&house.directory(&record.id));
-    let addresses = [gone.ip_address, gone.global_ipv6_address];
-    log_failure(
-        container,
-        written(files::remove_own(&files.hosts(), &addresses)),
-    );
-    log_failure(container, follow(house, container, record));
+    failpoint::reach("disconnect-made");
+    tell(house, container, record, |record| {
+        record.endpoints.remove(&facts.name);
+        record.network.endpoints.remove(&facts.name);
+    });
     house.events.network("disconnect", facts, &record.id);
     Ok(())
 }
@@ -158,10 +153,56 @@ fn forget(house: &House, container: &Container, network: &str) -> Result<()> {
     changed.map(drop)
 }
 
-fn follow(house: &House, container: &Container, before: &Record) -> Result<()> {
-    let files = EtcFiles::new(&house.directory(&container.id));
-    let records = (before, &*container.record());
-    network::follow_networks(records, &*house.ports.sandboxes, &files)
+/// Brings first the files and then the record of a running container in line with a change of its networks: what a daemon
+/// has written to files that dies in between, the next one takes back by what the record says.
+fn tell(house: &House, container: &Container, before: &Record, change: impl Fn(&mut Record)) {
+    let mut after = before.clone();
+    change(&mut after);
+    write_files(house, (before, &after));
+    failpoint::reach("network-filed");
+    let changed = house.store.change(container, change);
+    if let Err(error) = changed {
+        // The record is right in memory, and is written again with its next change.
+        tracing::error!(id = %container.id, %error, "after a change of networks");
+    }
+    failpoint::reach("network-told");
+}
+
+/// Has `hosts` and `resolv.conf` of a container follow a change of its networks.
+pub fn write_files(house: &House, (before, after): (&Record, &Record)) {
+    let files = EtcFiles::new(&house.directory(&after.id));
+    let only = |these: &Record, others: &Record| -> Vec<EndpointSettings> {
+        let these = these.network.endpoints.iter();
+        these
+            .filter(|(name, _)| !others.network.endpoints.contains_key(*name))
+            .map(|(_, settings)| settings.clone())
+            .collect()
+    };
+    let gone = only(before, after).into_iter();
+    let gone: Vec<String> = gone
+        .flat_map(|one| [one.ip_address, one.global_ipv6_address])
+        .filter(|address| !address.is_empty())
+        .collect();
+    let new = network::own_entries(after, &only(after, before));
+    let removed = match gone.as_slice() {
+        [] => Ok(()),
+        gone => files::remove_own(&files.hosts(), gone),
+    };
+    let written = removed
+        .and_then(|()| match new.as_slice() {
+            [] => Ok(()),
+            new => files::add_own(&files.hosts(), new),
+        })
+        .map_err(|error| Error::internal(format!("cannot write hosts: {error}")));
+    let sandboxes = &*house.ports.sandboxes;
+    for result in [
+        written,
+        network::follow_networks((before, after), sandboxes, &files),
+    ] {
+        if let Err(error) = result {
+            tracing::error!(id = %after.id, %error, "after a change of networks");
+        }
+    }
 }
 
 fn refuse_removed(record: &Record) -> Result<()> {
@@ -175,16 +216,6 @@ fn refuse_removed(record: &Record) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn written(result: std::io::Result<()>) -> Result<()> {
-    result.map_err(|error| Error::internal(format!("cannot write hosts: {error}")))
-}
-
-fn log_failure(container: &Container, result: Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(id = %container.id, %error, "after a change of networks");
-    }
 }
 
 /// Runs where blocking is allowed, with the network namespace of a running container.

@@ -148,7 +148,8 @@ fn sysctls(record: &Record) -> BTreeMap<String, String> {
     sysctls
 }
 
-fn ports(record: &Record) -> Vec<PortRequest> {
+/// What a container wants to publish.
+pub fn ports(record: &Record) -> Vec<PortRequest> {
     let host = &record.host_config;
     let mut ports: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
     for (port, bindings) in host.port_bindings.iter().flatten() {

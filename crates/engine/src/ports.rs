@@ -133,6 +133,8 @@ pub struct LiveSandbox<'a> {
 pub struct KeptSandbox {
     /// By network name.
     pub endpoints: BTreeMap<String, EndpointSettings>,
+    /// What it does not have any more.
+    pub gone: BTreeMap<String, EndpointSettings>,
     pub ports: BTreeMap<String, Vec<PortBinding>>,
 }
 
@@ -164,12 +166,12 @@ pub trait SandboxStore: Send + Sync {
     fn close(&self, container: &ContainerId) -> Result<()>;
     /// Keeps the sandboxes of these running containers and releases all others; called once at start.
     fn retain(&self, running: &[ContainerId]) -> Result<()>;
-    /// Publishes more ports of a running container and takes others back, all of it or nothing; answers what is published
-    /// then.
+    /// Brings the published ports of a running container in line with its wishes, all of it or nothing; what is named in
+    /// `remove` goes first. Answers what is published then.
     fn republish(
         &self,
         container: &ContainerId,
-        add: &[PortRequest],
+        wanted: &[PortRequest],
         remove: &[PortRequest],
     ) -> Result<BTreeMap<String, Vec<PortBinding>>>;
     /// Serves the names of a running container again that outlived a daemon, from sockets in its namespace.

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use cais_monitor::exit as exit_record;
 use cais_monitor::protocol::{Answer, Request, Status as MonitorStatus};
+use cais_types::api::EndpointSettings;
 use cais_types::{ContainerId, Result};
 
 use crate::container::Container;
 use crate::exit::{self, AfterExit};
 use crate::house::{House, blocking};
 use crate::monitor::{MonitorClient, MonitorReader, PendingReply};
-use crate::ports::{KeptSandbox, LiveSandbox};
+use crate::ports::LiveSandbox;
 use crate::record::{NetworkMode, Record};
 use crate::restart::Policy;
 use crate::state::Status;
-use crate::{connect, exec, health, remove, start};
+use crate::{connect, exec, health, network, remove, start};
 
 /// How long a monitor may take to say how its container is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
@@ -176,46 +177,60 @@ async fn clean(house: &Arc<House>) -> Result<()> {
 }
 
 /// A daemon that died while a container changed networks left an endpoint that nobody was told of, or one without an
-/// interface; one that died between a start and its record left a record without addresses.
+/// interface; one that died between a start and its record left a record without addresses. Ports follow the wishes.
 fn compare_networks(house: &House, all: &[Arc<Container>]) {
     for container in all {
         let record = container.record();
         if !record.state.status.has_process() || record.network_mode() != NetworkMode::Networks {
             continue;
         }
-        let known = &record.network.endpoints;
-        let kept = connect::namespace(&record).and_then(|netns| {
-            let live = LiveSandbox {
-                container: &container.id,
-                name: &record.name,
-                netns: netns.as_fd(),
-            };
-            let kept = house.ports.sandboxes.compare(&live, known)?;
-            // The sockets that answer names are the daemon's and ended with the last one.
-            house
-                .ports
-                .sandboxes
-                .adopt(&container.id, &record.name, netns.as_fd())?;
-            Ok(kept)
-        });
-        let same = |kept: &KeptSandbox| kept.endpoints.keys().eq(known.keys());
-        let changed = match kept {
-            Ok(kept) if same(&kept) => continue,
-            Ok(kept) => house.store.change(container, |record| {
-                let told = |name: &String| kept.endpoints.contains_key(name);
-                let lost: Vec<String> = record.network.endpoints.keys().cloned().collect();
-                for name in lost.iter().filter(|name| !told(name)) {
-                    record.endpoints.remove(name);
-                }
-                record.network.endpoints = kept.endpoints;
-                record.network.ports = kept.ports;
-            }),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = changed {
+        if let Err(error) = compare_network(house, container, &record) {
             tracing::warn!(id = %container.id, %error, "comparing networks with their record");
         }
     }
+}
+
+fn compare_network(house: &House, container: &Container, record: &Record) -> Result<()> {
+    let sandboxes = &house.ports.sandboxes;
+    let known = &record.network.endpoints;
+    let netns = connect::namespace(record)?;
+    let live = LiveSandbox {
+        container: &container.id,
+        name: &record.name,
+        netns: netns.as_fd(),
+    };
+    let mut kept = sandboxes.compare(&live, known)?;
+    match sandboxes.republish(&container.id, &network::ports(record), &[]) {
+        Ok(ports) => kept.ports = ports,
+        Err(error) => tracing::warn!(id = %container.id, %error, "publishing what is wanted"),
+    }
+    // The sockets that answer names are the daemon's and ended with the last one.
+    sandboxes.adopt(&container.id, &record.name, netns.as_fd())?;
+    let mut gone = kept.gone;
+    for (name, settings) in known {
+        if !kept.endpoints.contains_key(name) {
+            gone.insert(name.clone(), settings.clone());
+        }
+    }
+    let same = kept.endpoints.keys().eq(known.keys()) && kept.ports == record.network.ports;
+    if same && gone.is_empty() {
+        return Ok(());
+    }
+    let after = house.store.change(container, |record| {
+        let known = &record.network.endpoints;
+        let lost = |name: &String| known.contains_key(name) && gone.contains_key(name);
+        record.endpoints.retain(|name, _| !lost(name));
+        record.network.endpoints = kept.endpoints;
+        record.network.ports = kept.ports;
+    })?;
+    let mut before = (*after).clone();
+    let names = gone
+        .keys()
+        .map(|name| (name.clone(), EndpointSettings::default()));
+    before.endpoints.extend(names);
+    before.network.endpoints.extend(gone);
+    connect::write_files(house, (&before, &after));
+    Ok(())
 }
 
 fn remove_strangers(house: &House, known: &[ContainerId]) {

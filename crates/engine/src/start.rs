@@ -10,6 +10,7 @@ use std::time::Duration;
 use cais_monitor::protocol::{
     Answer, FailureClass, Launch, Log, ProcessIdentity, Request, Rootfs, Stdio,
 };
+use cais_sys::failpoint;
 use cais_types::{Error, Result};
 
 use crate::container::Container;
@@ -81,6 +82,7 @@ pub async fn run(house: &Arc<House>, container: &Arc<Container>) -> Result<()> {
     match run.start(&record).await {
         Ok(identity) => {
             let sandbox = run.sandbox.take();
+            failpoint::reach("start-ran");
             started(house, container, identity, sandbox)
         }
         Err(failure) => {
@@ -189,6 +191,7 @@ impl Run<'_> {
             let sandboxes = &*self.house.ports.sandboxes;
             network::write_hosts(record, Some(sandbox), sandboxes, &files)?;
         }
+        failpoint::reach("start-prepared");
         let own = self.sandbox.as_ref().map(|sandbox| &sandbox.netns);
         let netns = own.or(shared_netns.as_ref());
         let request = Request::Start {

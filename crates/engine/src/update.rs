@@ -1,17 +1,14 @@
 //! `POST /containers/{id}/update`: limits and restart policy of an existing container.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cais_types::api::{
-    ContainerUpdateRequest, ContainerUpdateResponse, Empty, HostConfig, PortBinding, Resources,
-};
+use cais_types::api::{ContainerUpdateRequest, ContainerUpdateResponse, HostConfig, Resources};
 use cais_types::{Error, Result};
 
 use crate::container::Container;
 use crate::create::validate::check_resources;
 use crate::house::{House, blocking};
-use crate::publish::Change;
+use crate::publish::{self, Change};
 use crate::restart::Policy;
 use crate::spec;
 use crate::state::Status;
@@ -50,47 +47,20 @@ pub async fn update(
             .await
             .map_err(failed)?;
     }
+    let record = house
+        .store
+        .change(container, |record| record.host_config = host)?;
     let ports = Change::new(
         request.publish_add.as_ref(),
         request.publish_remove.as_ref(),
     );
-    let published = publish(house, container, &ports, &mut host)
-        .await
-        .map_err(failed)?;
-    let record = house.store.change(container, |record| {
-        record.host_config = host;
-        if let Some((exposed, published)) = published {
-            record.config.exposed_ports = exposed;
-            record.network.ports = published;
-        }
-    })?;
+    if !ports.is_empty() {
+        publish::change(house, container, &ports)
+            .await
+            .map_err(failed)?;
+    }
     house.events.container(&record, "update", &[]);
     Ok(ContainerUpdateResponse { warnings: None })
-}
-
-type Exposed = BTreeMap<String, Empty>;
-type Published = BTreeMap<String, Vec<PortBinding>>;
-
-/// Changes what is published; answers what the record has to say of it.
-async fn publish(
-    house: &Arc<House>,
-    container: &Container,
-    change: &Change,
-    host: &mut HostConfig,
-) -> Result<Option<(Exposed, Published)>> {
-    if change.is_empty() {
-        return Ok(None);
-    }
-    let record = container.record();
-    let (wishes, exposed) = change.apply(&record)?;
-    host.port_bindings = wishes.port_bindings;
-    if !record.state.status.has_process() {
-        return Ok(Some((exposed, Published::new())));
-    }
-    let (house, id) = (Arc::clone(house), container.id);
-    let (add, remove) = (change.add.clone(), change.remove.clone());
-    let published = blocking(move || house.ports.sandboxes.republish(&id, &add, &remove)).await?;
-    Ok(Some((exposed, published)))
 }
 
 fn merge(host: &mut HostConfig, request: &ContainerUpdateRequest) -> Result<()> {

@@ -333,6 +333,7 @@ impl SandboxStore for FakeSandboxes {
     ) -> Result<KeptSandbox> {
         Ok(KeptSandbox {
             endpoints: known.clone(),
+            gone: BTreeMap::new(),
             ports: BTreeMap::new(),
         })
     }

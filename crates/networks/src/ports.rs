@@ -100,6 +100,20 @@ impl Wish {
     pub fn any_port(&self) -> bool {
         self.range.is_none()
     }
+
+    /// How many host ports will do.
+    pub fn breadth(&self) -> usize {
+        self.range.clone().map_or(usize::MAX, |range| range.count())
+    }
+
+    /// Whether a published port is what is wanted; where nothing is translated, the host's port is none's.
+    pub fn is_met_by(&self, port: &PublishedPort) -> bool {
+        let range = self.range.as_ref();
+        self.protocol == port.protocol
+            && self.container_port == port.container_port
+            && self.address.is_none_or(|address| address == port.address)
+            && (port.port == 0 || range.is_none_or(|range| range.contains(&port.port)))
+    }
 }
 
 /// Reads `80/tcp` and a host address and port (`""`, `8080`, `8000-8010`).

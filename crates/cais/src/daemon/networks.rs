@@ -62,12 +62,13 @@ impl SandboxStore for Networks {
     ) -> Result<KeptSandbox> {
         let ids: Vec<String> = known.values().map(|one| one.endpoint_id.clone()).collect();
         let kept = self.0.compare(&in_live(live), &ids)?;
-        let endpoints = kept.endpoints.iter().map(|endpoint| {
+        let settings = |endpoint: &Endpoint| {
             let settings = known.get(&endpoint.network).cloned().unwrap_or_default();
             (endpoint.network.clone(), filled(settings, endpoint))
-        });
+        };
         Ok(KeptSandbox {
-            endpoints: endpoints.collect(),
+            endpoints: kept.endpoints.iter().map(settings).collect(),
+            gone: kept.gone.iter().map(settings).collect(),
             ports: on_ports(kept.ports),
         })
     }
@@ -108,11 +109,11 @@ impl SandboxStore for Networks {
     fn republish(
         &self,
         container: &ContainerId,
-        add: &[PortRequest],
+        wanted: &[PortRequest],
         remove: &[PortRequest],
     ) -> Result<BTreeMap<String, Vec<PortBinding>>> {
-        let (add, remove) = (ports_in_store(add), ports_in_store(remove));
-        let ports = self.0.republish(container, &add, &remove)?;
+        let (wanted, remove) = (ports_in_store(wanted), ports_in_store(remove));
+        let ports = self.0.republish(container, &wanted, &remove)?;
         Ok(on_ports(ports))
     }
 

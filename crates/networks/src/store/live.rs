@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use cais_state::Durability;
+use cais_sys::failpoint;
 use cais_types::ContainerId;
 
 use crate::error::NetworkError;
@@ -34,6 +35,8 @@ pub struct Live<'a> {
 pub struct Kept {
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Those that it does not have any more.
+    pub gone: Vec<Endpoint>,
     /// What is published where.
     pub ports: BTreeMap<String, Vec<PortBinding>>,
 }
@@ -83,12 +86,18 @@ impl Store {
             held.record = after.clone();
             (before, after, interface, shown)
         };
+        failpoint::reach("connect-allocated");
         let routes = (&defaults(&before), &defaults(&after));
+        let reached = |point| move |()| failpoint::reach(point);
         let done = self
             .keep(live.container, &after)
+            .map(reached("connect-recorded"))
             .and_then(|()| wire::plug(live.netns.as_fd(), &interface, routes))
+            .map(reached("connect-plugged"))
             .and_then(|()| self.follow(live.container, &before, &after))
-            .and_then(|()| self.follow_names(live, (&before, &after)));
+            .map(reached("connect-published"))
+            .and_then(|()| self.follow_names(live, (&before, &after)))
+            .map(reached("connect-named"));
         if let Err(error) = done {
             self.take_back(live, (&before, &after))?;
             return Err(error);
@@ -150,9 +159,12 @@ impl Store {
         let mut after = before.clone();
         after.endpoints.retain(|one| one.id != endpoint.id);
         self.follow(live.container, &before, &after)?;
+        failpoint::reach("disconnect-published");
         self.follow_names(live, (&before, &after))?;
+        failpoint::reach("disconnect-named");
         let routes = (&defaults(&before), &defaults(&after));
         wire::unplug(live.netns, &endpoint.interface, routes)?;
+        failpoint::reach("disconnect-unplugged");
         remove_near_end(endpoint)?;
         let mut state = self.lock();
         release(&mut state, std::slice::from_ref(endpoint));
@@ -160,6 +172,7 @@ impl Store {
             held.record = after.clone();
         }
         drop(state);
+        failpoint::reach("disconnect-released");
         self.keep(live.container, &after)
     }
 
@@ -176,6 +189,7 @@ impl Store {
             return Ok(Kept::default());
         };
         let there = wire::interfaces(live.netns)?;
+        let mut gone = Vec::new();
         for endpoint in record.endpoints.clone() {
             let told = known.is_empty() || known.contains(&endpoint.id);
             if told && there.contains(&endpoint.interface) {
@@ -183,6 +197,7 @@ impl Store {
             }
             self.drop_endpoint(live, record.clone(), &endpoint)?;
             record.endpoints.retain(|one| one.id != endpoint.id);
+            gone.push(endpoints::shown(&self.lock(), &endpoint));
         }
         let state = self.lock();
         let endpoints = record.endpoints.iter();
@@ -190,6 +205,7 @@ impl Store {
             endpoints: endpoints
                 .map(|endpoint| endpoints::shown(&state, endpoint))
                 .collect(),
+            gone,
             ports: super::publish::shown(&record.ports),
         })
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cais_state::Durability;
+use cais_sys::failpoint;
 use cais_types::{ContainerId, NetworkId};
 use jiff::Timestamp;
 
@@ -97,13 +98,16 @@ impl Store {
         let id = record.id;
         self.db
             .put(Durability::Power, NETWORKS, &id.to_string(), &record)?;
+        failpoint::reach("network-recorded");
         let made = self
             .attach(&mut state, record.clone())
+            .map(|()| failpoint::reach("network-raised"))
             .and_then(|()| self.replace_rules(&state));
         if let Err(error) = made {
             self.detach(&mut state, &record)?;
             return Err(error);
         }
+        failpoint::reach("network-ready");
         Ok(id)
     }
 
@@ -221,13 +225,17 @@ impl Store {
     ) -> Result<(), NetworkError> {
         state.networks.remove(&record.id);
         self.replace_rules(state)?;
+        failpoint::reach("network-unruled");
         if !record.config_only
             && let Some(driver) = drivers::of(record.driver)
         {
             driver.lower(record)?;
         }
+        failpoint::reach("network-lowered");
         let key = record.id.to_string();
-        Ok(self.db.delete(Durability::Power, NETWORKS, &key)?)
+        self.db.delete(Durability::Power, NETWORKS, &key)?;
+        failpoint::reach("network-forgotten");
+        Ok(())
     }
 
     /// Removes a network that nobody is on.

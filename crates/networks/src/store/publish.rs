@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use cais_sys::failpoint;
 use cais_types::ContainerId;
 
 use crate::bridge;
@@ -230,38 +231,43 @@ impl Store {
         Ok(reserved)
     }
 
-    /// Publishes more ports of a running container and takes others back, in one transaction: all of it or nothing.
-    /// What is taken back is named by container port, and by host address and port where those are not empty. Answers
-    /// what is published then.
+    /// Brings what a running container publishes in line with what is wanted of it, in one transaction: all of it or
+    /// nothing. Ports that fit a wish stay as they are, but for those named in `remove`: by container port, and by host
+    /// address and port where those are not empty. Ports that fit none are taken back, and wishes without a port get one
+    /// where a network leads out. Answers what is published then.
     pub fn republish(
         &self,
         container: &ContainerId,
-        add: &[PortRequest],
+        wanted: &[PortRequest],
         remove: &[PortRequest],
     ) -> Result<BTreeMap<String, Vec<PortBinding>>, NetworkError> {
-        let wishes = wishes(add)?;
+        let wishes = wishes(wanted)?;
         let mut state = self.lock();
-        let missing = || NetworkError::NotFound(format!("of container {container}"));
-        let held = state.sandboxes.get(container).ok_or_else(missing)?;
+        let Some(held) = state.sandboxes.get(container) else {
+            return Ok(BTreeMap::new());
+        };
         let before = held.record.clone();
         let mut after = before.clone();
         take_back(&mut after, remove)?;
-        let reserved = self.publish(&mut state, &wishes, (container, &after))?;
-        if reserved.is_empty() && !wishes.is_empty() {
-            let text = "no port can be published: the container is on internal networks only";
-            return Err(NetworkError::Invalid(text.to_owned()));
-        }
+        let missing = claim(&mut after.ports, wishes);
+        let reserved = self.publish(&mut state, &missing, (container, &after))?;
         after.ports.extend(reserved.iter().map(|(port, _)| *port));
+        if after.ports == before.ports {
+            return Ok(shown(&after.ports));
+        }
+        failpoint::reach("publish-reserved");
         let (old, new) = (state.port_rules(&before), state.port_rules(&after));
         if before.ports.is_empty() {
             self.open_ports(&state, &after)?;
         }
         self.keep(container, &after)?;
+        failpoint::reach("publish-recorded");
         let changes = port_changes(&old, &new, &self.policy);
         if let Err(error) = self.change(&changes) {
             self.keep(container, &before)?;
             return Err(error);
         }
+        failpoint::reach("publish-changed");
         if let Some(held) = state.sandboxes.get_mut(container) {
             held.sockets.retain(|(port, _)| after.ports.contains(port));
             held.sockets.extend(sockets(reserved));
@@ -289,7 +295,7 @@ impl Store {
     }
 }
 
-/// Takes out what matches; each wish must match something.
+/// Takes out what is named.
 fn take_back(record: &mut SandboxRecord, remove: &[PortRequest]) -> Result<(), NetworkError> {
     for request in remove {
         let (number, protocol) = ports::container_port(&request.container_port)?;
@@ -298,18 +304,33 @@ fn take_back(record: &mut SandboxRecord, remove: &[PortRequest]) -> Result<(), N
             (binding.host_ip.is_empty() || binding.host_ip == port.address.to_string())
                 && (binding.host_port.is_empty() || binding.host_port == host_port)
         };
-        let before = record.ports.len();
         record.ports.retain(|port| {
             let same = port.container_port == number && port.protocol == protocol;
             let named = request.bindings.iter().any(|binding| fits(port, binding));
             !(same && (request.bindings.is_empty() || named))
         });
-        if record.ports.len() == before {
-            let text = format!("port {number}/{} is not published", protocol.name());
-            return Err(NetworkError::Invalid(text));
-        }
     }
     Ok(())
+}
+
+/// Leaves the ports that fit a wish, and answers the wishes that no port fits. The choosiest wish comes first; one port
+/// number on several addresses is one wish's.
+fn claim(published: &mut Vec<PublishedPort>, mut wishes: Vec<Wish>) -> Vec<Wish> {
+    wishes.sort_by_key(|wish| (wish.address.is_none(), wish.breadth()));
+    let mut claimed = vec![false; published.len()];
+    wishes.retain(|wish| {
+        let mut number = None;
+        for (port, taken) in published.iter().zip(&mut claimed) {
+            let one = number.unwrap_or(port.port) == port.port;
+            if !*taken && one && wish.is_met_by(port) {
+                (number, *taken) = (Some(port.port), true);
+            }
+        }
+        number.is_none()
+    });
+    let mut claimed = claimed.into_iter();
+    published.retain(|_| claimed.next().unwrap_or(false));
+    wishes
 }
 
 /// The sockets of what was reserved.
@@ -343,4 +364,50 @@ pub(super) fn shown(ports: &[PublishedPort]) -> BTreeMap<String, Vec<PortBinding
         });
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(ip: &str, port: &str) -> Wish {
+        ports::wish("80/tcp", ip, port).unwrap()
+    }
+
+    fn ports(list: &[(&str, u16)]) -> Vec<PublishedPort> {
+        let port = |(ip, port): &(&str, u16)| PublishedPort {
+            protocol: ports::Protocol::Tcp,
+            address: ip.parse().unwrap(),
+            port: *port,
+            container_port: 80,
+        };
+        list.iter().map(port).collect()
+    }
+
+    #[test]
+    fn ports_stay_with_the_wishes_they_fit() {
+        let all = [
+            ("0.0.0.0", 32768),
+            ("::", 32768),
+            ("127.0.0.1", 32769),
+            ("0.0.0.0", 8005),
+            ("0.0.0.0", 8006),
+            ("0.0.0.0", 0),
+        ];
+        for (wishes, stay, missing) in [
+            (vec![], vec![], 0),
+            (vec![wish("", "")], vec![0, 1], 0),
+            (vec![wish("", ""), wish("127.0.0.1", "")], vec![0, 1, 2], 0),
+            (vec![wish("127.0.0.1", ""), wish("::1", "")], vec![2], 1),
+            (vec![wish("", "8000-8010"), wish("", "8005")], vec![3, 4], 0),
+            (vec![wish("", "8006"), wish("", "8007")], vec![4, 5], 0),
+            (vec![wish("", "9000-9001"); 2], vec![5], 1),
+        ] {
+            let mut published = ports(&all);
+            let told = format!("{wishes:?}");
+            assert_eq!(claim(&mut published, wishes).len(), missing, "{told}");
+            let stay: Vec<_> = stay.iter().map(|index| ports(&all)[*index]).collect();
+            assert_eq!(published, stay, "{told}");
+        }
+    }
 }

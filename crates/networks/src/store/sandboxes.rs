@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::PoisonError;
 
 use cais_state::Durability;
+use cais_sys::failpoint;
 use cais_types::ContainerId;
 
 use crate::error::NetworkError;
@@ -77,9 +78,11 @@ impl Store {
         let container = request.container;
         self.close(&container)?;
         let allocated = self.allocate(request, &wishes)?;
+        failpoint::reach("open-allocated");
         let building = wire::build(allocated.plan);
         let told = self.tell(&container, &allocated.record);
         let built = wire::join(building);
+        failpoint::reach("open-built");
         let built = match told.and(built) {
             Ok(built) => built,
             Err(error) => {
@@ -108,10 +111,13 @@ impl Store {
         };
         self.let_go(&mut state, held);
         drop(state);
+        failpoint::reach("close-released");
         self.dns.change(|directory| directory.forget(container));
         self.dns.stop(*container);
         let key = container.to_string();
-        Ok(self.db.delete(Durability::Process, ENDPOINTS, &key)?)
+        self.db.delete(Durability::Process, ENDPOINTS, &key)?;
+        failpoint::reach("close-forgotten");
+        Ok(())
     }
 
     /// Writes the record and publishes the ports.
@@ -120,8 +126,11 @@ impl Store {
             return Ok(());
         }
         self.keep(container, record)?;
+        failpoint::reach("open-recorded");
         let rules = self.lock().port_rules(record);
-        self.change(&port_changes(&[], &rules, &self.policy))
+        self.change(&port_changes(&[], &rules, &self.policy))?;
+        failpoint::reach("open-published");
+        Ok(())
     }
 
     /// Takes addresses and ports, all or none; waits for those that closed sandboxes still hold.

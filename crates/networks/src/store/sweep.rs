@@ -4,6 +4,8 @@
 use std::sync::{Arc, PoisonError};
 use std::thread;
 
+use cais_sys::failpoint;
+
 use crate::error::NetworkError;
 use crate::firewall::{Policy, port_changes};
 use crate::netlink::Socket;
@@ -58,7 +60,9 @@ fn sweep(shared: &Shared, table: &str, policy: &Policy) {
             .flat_map(|held| held.rules.clone())
             .collect();
         drop(state);
+        failpoint::reach("close-published");
         let removed = change(table, &port_changes(&rules, &[], policy));
+        failpoint::reach("close-unpublished");
         state = shared.lock();
         // A port that was not in the table (a start that failed, a table made anew) undoes the whole transaction.
         let removed = removed.or_else(|_| replace_tables(&state, table, policy));
