@@ -35,13 +35,14 @@ impl Content {
         }
     }
 
-    /// Keeps a document; it is visible once it is whole. Made durable by the caller's syncfs.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest, ImageError> {
+    /// Keeps a document; it is visible once it is whole. Made durable by the caller's syncfs. Answers its digest, and whether
+    /// it was not here before.
+    pub fn put(&self, bytes: &[u8]) -> Result<(Digest, bool), ImageError> {
         let digest = digest(bytes);
         let name = digest.hex();
         let fail = |errno| ImageError::io("write", format!("blobs/sha256/{name}"), errno);
         if rustix::fs::statat(&self.directory, &*name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Ok(digest);
+            return Ok((digest, false));
         }
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let temporary = format!(".tmp-{number}");
@@ -62,7 +63,7 @@ impl Content {
             let _ = rustix::fs::unlinkat(&self.directory, &*temporary, AtFlags::empty());
         }
         renamed.map_err(fail)?;
-        Ok(digest)
+        Ok((digest, true))
     }
 
     /// Reads a document and checks that it is what its name says.

@@ -18,6 +18,7 @@ mod error;
 mod holder;
 mod layers;
 mod model;
+mod placed;
 mod repeat;
 mod restore;
 mod snapshot;

@@ -21,6 +21,7 @@ use crate::layers::{LayerDirectory, chain_id, chain_ids, open_directory};
 use crate::model::{
     FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES, USED,
 };
+use crate::placed::{Placed, PlacedLayer};
 use crate::transfer::SeenForm;
 
 /// All images, their layers, and the read/write layers of containers on them. Calls block; share it behind an `Arc`.
@@ -133,15 +134,12 @@ impl Store {
             failpoint::reach("commit-unsynced");
         }
         let _changing = self.changing();
-        let mut placed = Placed {
-            store: self,
-            layers: Vec::new(),
-        };
+        let mut placed = Placed::new(self);
         self.place(&diffs, new.layers, &mut placed)?;
         failpoint::reach("commit-placed");
-        let id = self.content.put(&new.config)?;
+        let id = placed.document(&new.config)?;
         let manifest = new.manifest.map(|(bytes, media_type)| {
-            let digest = self.content.put(&bytes)?;
+            let digest = placed.document(&bytes)?;
             Ok::<_, ImageError>(KeptManifest { digest, media_type })
         });
         let manifest = manifest.transpose()?;
@@ -187,15 +185,18 @@ impl Store {
             }
             Ok(())
         })?;
+        let layers = placed.recorded();
         failpoint::reach("commit-recorded");
         if fresh {
             self.syncer.add(key);
         }
-        if let Some(old) = replaced_manifest {
-            self.content.remove(&old.digest)?;
+        if let Some(old) = replaced_manifest
+            && let Err(error) = self.content.remove(&old.digest)
+        {
+            tracing::warn!(%error, digest = %old.digest, "a replaced manifest could not be deleted");
         }
         let mut model = self.write();
-        let layers = std::mem::take(&mut placed.layers).into_iter();
+        let layers = layers.into_iter();
         model
             .layers
             .extend(layers.map(|placed| (placed.chain, placed.record)));
@@ -358,29 +359,6 @@ pub(crate) fn delete_layers(
         changes.delete(FORMS, &diff.hex())?;
     }
     Ok(())
-}
-
-/// Layers that have their name and no record yet; dropped before that, they go again.
-struct Placed<'a> {
-    store: &'a Store,
-    layers: Vec<PlacedLayer>,
-}
-
-struct PlacedLayer {
-    chain: Digest,
-    record: LayerRecord,
-    /// Whether there was no record of it before; a layer that took the place of a damaged one stays in any case.
-    fresh: bool,
-}
-
-impl Drop for Placed<'_> {
-    fn drop(&mut self) {
-        for PlacedLayer { chain, .. } in self.layers.iter().filter(|one| one.fresh) {
-            if let Err(error) = self.store.layers.remove(&chain.hex()) {
-                tracing::warn!(%error, %chain, "a layer without an image could not be deleted");
-            }
-        }
-    }
 }
 
 /// Reads a configuration; layers must be named.

@@ -64,7 +64,7 @@ impl Store {
             // A layer that has gone meanwhile has no forms to remember.
             if self.read().layers.values().any(|layer| layer.diff == diff) {
                 self.db
-                    .put(Durability::Process, FORMS, &diff.hex(), &forms)?;
+                    .put_with_reserve(Durability::Process, FORMS, &diff.hex(), &forms)?;
             }
         }
         Ok(())

@@ -137,7 +137,7 @@ impl Store {
             return Ok(());
         }
         self.db
-            .put(Durability::Process, REFERENCES, &digest.to_string(), id)?;
+            .put_with_reserve(Durability::Process, REFERENCES, &digest.to_string(), id)?;
         self.write().references.insert(digest.clone(), *id);
         Ok(())
     }
