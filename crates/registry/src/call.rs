@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
 
 use super::auth::Access;
 use super::error::{ErrorCode, RegistryError};
+use super::request_body::RequestBody;
 
 /// A request whose route is known.
 pub struct Call {
     pub method: Method,
     pub headers: HeaderMap,
     pub query: Query,
-    pub body: Incoming,
+    pub body: RequestBody,
     /// What the client may do.
     pub access: Access,
 }
@@ -59,12 +58,12 @@ impl Call {
         limit: usize,
         idle: Duration,
     ) -> Result<Bytes, RegistryError> {
-        let announced = self.body.size_hint().lower();
+        let announced = self.body.exact_size().unwrap_or(0);
         if announced > limit as u64 {
             return Err(too_large(limit));
         }
         let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
-        while let Some(data) = next_data(&mut self.body, idle).await? {
+        while let Some(data) = self.body.next(idle).await? {
             if whole.len() + data.len() > limit {
                 return Err(too_large(limit));
             }
@@ -80,32 +79,4 @@ fn too_large(limit: usize) -> RegistryError {
         format!("the body is longer than {limit} bytes"),
     )
     .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-}
-
-/// The next bytes of a body.
-///
-/// # Errors
-/// 408: nothing came for `idle`; 400: the client went away.
-pub async fn next_data(
-    body: &mut Incoming,
-    idle: Duration,
-) -> Result<Option<Bytes>, RegistryError> {
-    loop {
-        let frame = tokio::time::timeout(idle, body.frame())
-            .await
-            .map_err(|_| {
-                RegistryError::new(ErrorCode::BlobUploadInvalid, "the client is too slow")
-                    .with_status(StatusCode::REQUEST_TIMEOUT)
-            })?;
-        let Some(frame) = frame else {
-            return Ok(None);
-        };
-        let frame = frame.map_err(|error| {
-            RegistryError::new(ErrorCode::BlobUploadInvalid, "the body ended early")
-                .with_detail(error.to_string())
-        })?;
-        if let Ok(data) = frame.into_data() {
-            return Ok(Some(data));
-        }
-    }
 }

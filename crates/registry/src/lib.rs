@@ -17,6 +17,7 @@ mod proxy;
 mod referrers;
 mod registry;
 mod reply;
+mod request_body;
 mod route;
 mod store;
 mod tls;

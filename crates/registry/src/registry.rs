@@ -13,6 +13,7 @@ use super::gc::{self, Collected, GcPolicy};
 use super::metrics::Metrics;
 use super::proxy::Proxy;
 use super::reply::{self, Body, OCI_NAMESPACE, Reply, Result};
+use super::request_body::RequestBody;
 use super::route::Route;
 use super::store::Store;
 use super::{blobs, listing, manifests, referrers, uploads};
@@ -106,6 +107,7 @@ impl Registry {
             _ => {}
         }
         let (parts, body) = request.into_parts();
+        let body = RequestBody::new(&parts.headers, body);
         let query = Query::parse(parts.uri.query().unwrap_or(""));
         let namespace = query.get("ns").map(str::to_owned);
         let is_here = |name: &_| self.store.read(|index| index.repository(name).is_some());
@@ -117,8 +119,8 @@ impl Registry {
         let call = Call {
             query,
             method: parts.method,
-            headers: parts.headers,
             body,
+            headers: parts.headers,
             access,
         };
         let mut reply = self.dispatch(route, call).await?;

@@ -10,16 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use cais_types::Digest;
 use http::{StatusCode, header};
-use hyper::body::{Body as _, Incoming};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 
 use super::auth::Action;
-use super::call::{Call, next_data};
+use super::call::Call;
 use super::error::{ErrorCode, RegistryError};
 use super::name::{RepositoryName, parse_digest};
 use super::registry::Registry;
 use super::reply::{self, Body, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, Result};
+use super::request_body::RequestBody;
 use super::store::{Change, Progress, Session};
 
 /// Bytes that are hashed and written together.
@@ -56,7 +56,7 @@ pub async fn open(registry: &Arc<Registry>, call: Call, name: RepositoryName) ->
         return start(registry, &name).await;
     };
     let digest = parse_digest(digest)?;
-    let nothing = call.body.size_hint().exact() == Some(0);
+    let nothing = call.body.exact_size() == Some(0);
     if nothing && digest.as_bytes() != ring_empty() {
         return start(registry, &name).await;
     }
@@ -145,7 +145,7 @@ pub async fn finish(
     })?;
     let digest = parse_digest(digest)?;
     let (work, held) = find(registry, &name, &id).await?;
-    if call.body.size_hint().exact() != Some(0) {
+    if call.body.exact_size() != Some(0) {
         check_range(&call, &work.session, held.offset)?;
     }
     work.detached(held, call.body, Some(digest), false).await?;
@@ -240,8 +240,7 @@ fn check_range(call: &Call, session: &Session, offset: u64) -> Result<()> {
     }
     if call
         .body
-        .size_hint()
-        .exact()
+        .exact_size()
         .is_some_and(|length| length != last - first + 1)
     {
         return Err(RegistryError::new(
@@ -250,6 +249,14 @@ fn check_range(call: &Call, session: &Session, offset: u64) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Whether nothing more can come of an upload. What fills the disk gives its room back: the client begins anew.
+fn is_over(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE
+    )
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -300,7 +307,7 @@ impl Work {
     async fn detached(
         self,
         held: Held,
-        body: Incoming,
+        body: RequestBody,
         digest: Option<Digest>,
         single: bool,
     ) -> Result<()> {
@@ -310,13 +317,13 @@ impl Work {
     async fn run(
         self,
         held: Held,
-        body: Incoming,
+        body: RequestBody,
         digest: Option<Digest>,
         single: bool,
     ) -> Result<()> {
         let (mut held, received) = self.receive(held, body).await?;
         let finishing = received.is_ok();
-        let over = matches!(&received, Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE);
+        let over = matches!(&received, Err(error) if is_over(error.status));
         tokio::task::spawn_blocking(move || {
             let result = received.and_then(|()| match digest {
                 Some(digest) => self.complete(&mut held, digest),
@@ -334,13 +341,13 @@ impl Work {
     }
 
     /// Writes the body to the file. What came before a failure is written too. The outer error is a lost session.
-    async fn receive(&self, held: Held, mut body: Incoming) -> Result<(Held, Result<()>)> {
+    async fn receive(&self, held: Held, mut body: RequestBody) -> Result<(Held, Result<()>)> {
         let mut room = self.registry.limits.upload.saturating_sub(held.offset);
         let mut writer = Writer::Idle(held);
         let mut gathered = Vec::new();
         let mut size = 0;
         let ended = loop {
-            match next_data(&mut body, self.registry.limits.idle).await {
+            match body.next(self.registry.limits.idle).await {
                 Ok(Some(data)) if data.len() as u64 > room => break Err(self.too_large()),
                 Ok(Some(data)) => {
                     room -= data.len() as u64;

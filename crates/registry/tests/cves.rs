@@ -228,6 +228,23 @@ fn heads_are_bounded() {
 }
 
 #[test]
+fn who_is_refused_while_it_sends_sees_why() {
+    let ours = Ours::with(|config| config.limits.read_only = true);
+    let mut stream = ours.http.connect().unwrap();
+    let headers = [("Content-Length", "16777216")];
+    let path = "/v2/a/blobs/uploads/";
+    ours.http.head(&mut stream, "POST", path, &headers).unwrap();
+    stream.write_all(b"\r\n").unwrap();
+    // A connection that is reset takes the answer along.
+    stream.write_all(&vec![7; 16 << 20]).unwrap();
+    let answer = read_answer(&mut stream, "POST").unwrap();
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (405, "UNSUPPORTED".to_owned())
+    );
+}
+
+#[test]
 fn a_client_that_sends_nothing_is_cut_off_and_can_go_on() {
     let ours = Ours::with(|config| config.limits.idle = Duration::from_millis(300));
     let upload = open_upload(&ours.http, "a");

@@ -137,8 +137,14 @@ impl Store {
                 repository: repository.to_string(),
                 started: now(),
             };
-            let id = id.clone();
-            self.change_blocking(Change::OpenUpload { id, record })?;
+            let change = Change::OpenUpload {
+                id: id.clone(),
+                record,
+            };
+            if let Err(error) = self.change_blocking(change) {
+                self.forget_upload(&id);
+                return Err(error);
+            }
         }
         let session = Session::new(id, repository.clone(), 0);
         Ok((self.sessions.insert(session), file))
@@ -215,7 +221,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Removes the file of a manifest that was refused. Blocking.
+    /// Removes the file of an upload that nothing else is known of. Blocking.
     pub fn forget_upload(&self, id: &UploadId) {
         if let Err(error) = self.files.remove_upload(id) {
             tracing::warn!(%error, "remove");
