@@ -28,15 +28,15 @@ pub async fn copy_blob(
     if source.domain() == target.domain() {
         match to.mount(&blob.digest, source.path()).await {
             Ok(None) => return Ok(()),
-            Ok(Some(url)) => started = Some(url),
+            Ok(Some(upload)) => started = Some(upload),
             Err(error) => tracing::debug!("mounting from {}: {error}", source.path()),
         }
     }
     let from: Source = shared.pull_source(source, auth.source.as_ref()).await?;
     let mut patience = to.session.patience();
     loop {
-        let at = match started.take() {
-            Some(url) => url,
+        let upload = match started.take() {
+            Some(upload) => upload,
             None => to.start_upload().await?,
         };
         let (pieces, received) = tokio::sync::mpsc::channel(PARTS_MAX);
@@ -47,7 +47,7 @@ pub async fn copy_blob(
             pieces,
             tell: &|_, _| {},
         };
-        let putting = to.put_stream(at, (&blob.digest, blob.size), body);
+        let putting = to.put_stream(upload, (&blob.digest, blob.size), body);
         let fetching = download.whole();
         let copied = async {
             let (put, fetched) = tokio::join!(putting, fetching);

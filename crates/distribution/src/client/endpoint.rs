@@ -292,7 +292,9 @@ impl Endpoint {
         let host = request.url.host_str().unwrap_or_default();
         let port = request.url.port_or_known_default().unwrap_or_default();
         let (reason, passing) = transport_reason(error, &format!("{host}:{port}"));
-        let unreached = error.is_connect() && self.is_same_host(&request.url);
+        // Who does not like our certificate says so after the handshake.
+        let is_refused = reason.starts_with("remote error: tls: ");
+        let unreached = (error.is_connect() || is_refused) && self.is_same_host(&request.url);
         let (verb, url) = if unreached {
             let mut base = self.server.base.clone();
             let _ = base.set_scheme(request.url.scheme());

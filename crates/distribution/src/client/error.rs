@@ -8,8 +8,8 @@ use cais_types::{Digest, Error, ErrorClass, Reference};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::challenge;
 use super::retry::asked_wait;
+use super::{challenge, tls_words};
 
 /// A failure of one operation; `Display` is what Docker says of it.
 #[derive(Debug, thiserror::Error)]
@@ -272,13 +272,12 @@ pub fn verb(method: &http::Method) -> &'static str {
 pub fn transport_reason(error: &reqwest::Error, host: &str) -> (String, bool) {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = cause {
-        if let Some(io) = current.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-                return (tls_reason(tls, host), false);
+        if let Some(outer) = current.downcast_ref::<std::io::Error>() {
+            let (io, inner) = innermost(outer);
+            if let Some(tls) = inner.and_then(|e| e.downcast_ref::<rustls::Error>()) {
+                return (tls_words::reason(tls, host), false);
             }
-            if let Some(refused) = io
-                .get_ref()
-                .and_then(|e| e.downcast_ref::<super::address::NoAddress>())
+            if let Some(refused) = inner.and_then(|e| e.downcast_ref::<super::address::NoAddress>())
             {
                 return (format!("dial tcp: {refused}"), refused.passing());
             }
@@ -290,7 +289,7 @@ pub fn transport_reason(error: &reqwest::Error, host: &str) -> (String, bool) {
             return (format!("dial tcp: {refused}"), refused.passing());
         }
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
-            return (tls_reason(tls, host), false);
+            return (tls_words::reason(tls, host), false);
         }
         cause = current.source();
     }
@@ -306,6 +305,24 @@ pub fn transport_reason(error: &reqwest::Error, host: &str) -> (String, bool) {
         text = error.to_string();
     }
     (text, !error.is_builder())
+}
+
+/// The error that is wrapped deepest in errors of input and output, which do not tell of each other as sources, and what that
+/// one holds.
+fn innermost(
+    error: &std::io::Error,
+) -> (
+    &std::io::Error,
+    Option<&(dyn std::error::Error + Send + Sync + 'static)>,
+) {
+    let mut io = error;
+    loop {
+        let inner = io.get_ref();
+        match inner.and_then(|e| e.downcast_ref::<std::io::Error>()) {
+            Some(deeper) => io = deeper,
+            None => return (io, inner.map(|e| e as _)),
+        }
+    }
 }
 
 /// What Go says when the head of an answer does not come.
@@ -328,28 +345,6 @@ fn dialled(host: &str) -> String {
     match host.strip_prefix("localhost") {
         Some(port) if port.is_empty() || port.starts_with(':') => format!("127.0.0.1{port}"),
         _ => host.to_owned(),
-    }
-}
-
-fn tls_reason(error: &rustls::Error, host: &str) -> String {
-    use rustls::{CertificateError, Error, InvalidMessage};
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let certificate = |reason: String| format!("tls: failed to verify certificate: x509: {reason}");
-    match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            certificate("certificate signed by unknown authority".to_owned())
-        }
-        Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => certificate("certificate has expired or is not yet valid".to_owned()),
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => certificate(format!("certificate is not valid for {name}")),
-        Error::InvalidCertificate(other) => certificate(other.to_string()),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "http: server gave HTTP response to HTTPS client".to_owned()
-        }
-        other => format!("tls: {other}"),
     }
 }
 

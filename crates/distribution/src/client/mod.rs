@@ -26,6 +26,7 @@ mod retry;
 mod session;
 pub mod store;
 mod tls;
+mod tls_words;
 mod transfers;
 mod upload;
 pub mod upstream;

@@ -163,8 +163,8 @@ async fn put_small(
 ) -> Result<(), RegistryError> {
     let mut patience = target.session.patience();
     loop {
-        let at = target.start_upload().await?;
-        let Err(error) = target.finish(at, digest, bytes.clone()).await else {
+        let upload = target.start_upload().await?;
+        let Err(error) = target.finish(upload, digest, bytes.clone()).await else {
             return Ok(());
         };
         let Some(wait) = patience.after(&error) else {

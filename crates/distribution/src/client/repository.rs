@@ -28,6 +28,50 @@ pub struct Repository {
     pub path: String,
 }
 
+/// An upload that a registry has open for us. Dropped before [`Opened::done`], whatever ended it, it is given up: its bytes would
+/// lie at the registry until that finds them too old.
+pub struct Opened {
+    repository: Repository,
+    /// Where its next part goes; none when it is done.
+    at: Option<Url>,
+}
+
+impl Opened {
+    /// An upload that the registry has just told of.
+    pub fn new(repository: Repository, at: Url) -> Self {
+        Self {
+            repository,
+            at: Some(at),
+        }
+    }
+
+    /// Where its next part goes.
+    pub fn at(&self) -> Option<&Url> {
+        self.at.as_ref()
+    }
+
+    /// Notes where the part after that goes.
+    pub fn moved(&mut self, to: Url) {
+        self.at = Some(to);
+    }
+
+    /// Says that its blob is there.
+    pub fn done(mut self) {
+        self.at = None;
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(at) = self.at.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let repository = self.repository.clone();
+            runtime.spawn(async move { repository.cancel(at).await });
+        }
+    }
+}
+
 /// A blob that is coming; `offset` is where its first byte belongs.
 pub struct Incoming {
     pub response: Response,
@@ -260,47 +304,69 @@ impl Repository {
     }
 
     /// Takes a blob over from another repository of the server. None when that is done, else where to upload it.
-    pub async fn mount(&self, digest: &Digest, from: &str) -> Result<Option<Url>, RegistryError> {
+    pub async fn mount(
+        &self,
+        digest: &Digest,
+        from: &str,
+    ) -> Result<Option<Opened>, RegistryError> {
         let path = format!("blobs/uploads/?mount={digest}&from={from}");
         let call = self.call(Method::POST, &path, self.push_scope(Some(from)));
         let response = self.session.send(&call).await?;
         if response.status() == StatusCode::CREATED {
             return Ok(None);
         }
-        self.upload_location(&response).map(Some)
+        let at = self.upload_location(&response)?;
+        Ok(Some(Opened::new(self.clone(), at)))
     }
 
-    /// Starts an upload; where to send it.
-    pub async fn start_upload(&self) -> Result<Url, RegistryError> {
+    /// Starts an upload.
+    pub async fn start_upload(&self) -> Result<Opened, RegistryError> {
         let call = self.call(Method::POST, "blobs/uploads/", self.push_scope(None));
         let response = self.session.send(&call).await?;
-        self.upload_location(&response)
+        let at = self.upload_location(&response)?;
+        Ok(Opened::new(self.clone(), at))
     }
 
-    /// Sends a part of an upload as it comes into being; where the next goes.
-    pub async fn patch(&self, at: Url, body: reqwest::Body) -> Result<Url, RegistryError> {
-        let call = self.upload_call(Method::PATCH, at);
+    /// Sends a part of an upload as it comes into being.
+    pub async fn patch(
+        &self,
+        upload: &mut Opened,
+        body: reqwest::Body,
+    ) -> Result<(), RegistryError> {
+        let call = self.upload_call(Method::PATCH, place(upload)?);
         let response = self.session.stream(&call, body).await?;
-        self.upload_location(&response)
+        upload.moved(self.upload_location(&response)?);
+        Ok(())
     }
 
     /// Sends a whole blob of this digest and size as it comes into being.
     pub async fn put_stream(
         &self,
-        at: Url,
+        upload: Opened,
         blob: (&Digest, u64),
         body: reqwest::Body,
     ) -> Result<(), RegistryError> {
-        let mut call = self.upload_call(Method::PUT, with_digest(at, blob.0));
+        let at = with_digest(place(&upload)?, blob.0);
+        let mut call = self.upload_call(Method::PUT, at);
         call.headers.insert(CONTENT_LENGTH, blob.1.into());
-        self.session.stream(&call, body).await.map(drop)
+        self.session.stream(&call, body).await?;
+        upload.done();
+        Ok(())
     }
 
     /// Ends an upload; `body` is what is left to send.
-    pub async fn finish(&self, at: Url, digest: &Digest, body: Bytes) -> Result<(), RegistryError> {
-        let mut call = self.upload_call(Method::PUT, with_digest(at, digest));
+    pub async fn finish(
+        &self,
+        upload: Opened,
+        digest: &Digest,
+        body: Bytes,
+    ) -> Result<(), RegistryError> {
+        let at = with_digest(place(&upload)?, digest);
+        let mut call = self.upload_call(Method::PUT, at);
         call.body = Some(body);
-        self.session.once(&call).await.map(drop)
+        self.session.once(&call).await?;
+        upload.done();
+        Ok(())
     }
 
     /// Gives an upload up; the registry forgets it by itself when this fails.
@@ -328,6 +394,11 @@ impl Repository {
         })?;
         self.session.endpoint.located(response.url(), location)
     }
+}
+
+fn place(upload: &Opened) -> Result<Url, RegistryError> {
+    let over = || RegistryError::Unusable("the upload is over".into());
+    upload.at().cloned().ok_or_else(over)
 }
 
 fn with_digest(mut at: Url, digest: &Digest) -> Url {

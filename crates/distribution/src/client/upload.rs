@@ -9,13 +9,12 @@ use cais_sys::failpoint;
 use cais_types::Error;
 use cais_types::oci::Descriptor;
 use http::StatusCode;
-use reqwest::Url;
 use tokio::sync::Semaphore;
 
 use super::error::RegistryError;
 use super::pipe::{self, Flow};
 use super::progress::{Event, ProgressSink, Step};
-use super::repository::Repository;
+use super::repository::{Opened, Repository};
 use super::store::{Compression, KnownBlob, PushStore, PushedLayer};
 use super::transfers::blocking;
 
@@ -59,7 +58,6 @@ impl Uploads<'_> {
         let mut started = None;
         for group in [first, others] {
             if let Some((known, step)) = self.find(&group, &mut started).await? {
-                self.cancel(started).await;
                 self.remember(layer, &known.descriptor, known.reproducible)
                     .await?;
                 self.progress.step(&id, step);
@@ -86,7 +84,7 @@ impl Uploads<'_> {
     async fn find<'k>(
         &self,
         group: &[&'k KnownBlob],
-        started: &mut Option<Url>,
+        started: &mut Option<Opened>,
     ) -> Result<Option<(&'k KnownBlob, Step)>, RegistryError> {
         for known in group {
             if self
@@ -108,22 +106,12 @@ impl Uploads<'_> {
             for path in others.take(MOUNTS_MAX) {
                 match self.target.mount(&known.descriptor.digest, path).await {
                     Ok(None) => return Ok(Some((known, Step::MountedFrom(path.to_owned())))),
-                    Ok(Some(url)) => {
-                        if let Some(unused) = started.replace(url) {
-                            self.target.cancel(unused).await;
-                        }
-                    }
+                    Ok(Some(upload)) => *started = Some(upload),
                     Err(error) => tracing::debug!("mounting from {path}: {error}"),
                 }
             }
         }
         Ok(None)
-    }
-
-    async fn cancel(&self, started: Option<Url>) {
-        if let Some(url) = started {
-            self.target.cancel(url).await;
-        }
     }
 
     async fn remember(
@@ -144,7 +132,7 @@ impl Uploads<'_> {
     async fn send(
         &self,
         sending: &Sending<'_>,
-        mut started: Option<Url>,
+        mut started: Option<Opened>,
     ) -> Result<Descriptor, RegistryError> {
         let id = sending.layer.diff.short();
         let mut patience = self.target.session.patience();
@@ -180,19 +168,19 @@ impl Uploads<'_> {
     async fn in_parts(
         &self,
         sending: &Sending<'_>,
-        started: Option<Url>,
+        started: Option<Opened>,
     ) -> Result<Descriptor, RegistryError> {
-        let at = match started {
-            Some(url) => url,
+        let mut upload = match started {
+            Some(upload) => upload,
             None => self.target.start_upload().await?,
         };
         failpoint::reach("push-upload");
         let (body, flow, written) = self.written(sending);
-        let next = self.watched(self.target.patch(at, body), &flow).await;
-        let (next, blob) = both(next, written.await)?;
+        let sent = self.watched(self.target.patch(&mut upload, body), &flow);
+        let ((), blob) = both(sent.await, written.await)?;
         failpoint::reach("push-finish");
         self.target
-            .finish(next, &blob.digest, bytes::Bytes::new())
+            .finish(upload, &blob.digest, bytes::Bytes::new())
             .await?;
         Ok(blob)
     }
@@ -208,9 +196,11 @@ impl Uploads<'_> {
                     .map_err(RegistryError::Store)?
             }
         };
-        let at = self.target.start_upload().await?;
+        let upload = self.target.start_upload().await?;
         let (body, flow, written) = self.written(sending);
-        let put = self.target.put_stream(at, (&blob.digest, blob.size), body);
+        let put = self
+            .target
+            .put_stream(upload, (&blob.digest, blob.size), body);
         let put = self.watched(put, &flow).await;
         let ((), written) = both(put, written.await)?;
         if written.digest != blob.digest {

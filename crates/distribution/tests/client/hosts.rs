@@ -195,7 +195,7 @@ async fn cve_2025_6032_certificates_are_verified() {
         .unwrap_err();
     assert_eq!(
         error.message(),
-        "Get \"https://elsewhere.invalid/v2/\": tls: failed to verify certificate: x509: certificate is not valid for elsewhere.invalid"
+        "Get \"https://elsewhere.invalid/v2/\": tls: failed to verify certificate: x509: certificate is valid for registry.invalid, not elsewhere.invalid"
     );
 }
 
