@@ -25,6 +25,8 @@ pub struct DaemonFacts {
     pub debug: bool,
     pub address_pools: Vec<NetworkAddressPool>,
     pub registries: RegistryConfig,
+    /// For HTTP, for HTTPS, and for whom there is none.
+    pub proxies: [String; 3],
 }
 
 /// Answers about the whole engine.
@@ -92,7 +94,11 @@ impl System {
     pub async fn info(&self) -> Result<SystemInfo> {
         let kernel = rustix::system::uname();
         let v2 = self.house.config.cgroup_v2;
+        let [http_proxy, https_proxy, no_proxy] = self.facts.proxies.clone();
         let mut info = SystemInfo {
+            http_proxy,
+            https_proxy,
+            no_proxy,
             id: self.facts.id.clone(),
             images: i64::try_from(self.images.count().await?).unwrap_or(i64::MAX),
             driver: "overlay2".to_owned(),

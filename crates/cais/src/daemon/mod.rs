@@ -234,6 +234,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
     let (images, volumes) = (Arc::new(images), Arc::new(volumes));
     let config = registries::config(options);
     let registry_facts = registries::facts(&config);
+    let proxies = registries::shown_proxies(&config.proxies);
     let access = registries::Access::new(config, Arc::clone(&rooms.images))?;
     let registries = cais_services::registry::Registries::new(
         Arc::clone(house),
@@ -253,6 +254,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
             })
             .collect(),
         registries: registry_facts,
+        proxies,
     };
     let system = cais_services::system::System::new(
         Arc::clone(house),

@@ -85,6 +85,22 @@ pub fn facts(config: &ClientConfig) -> RegistryConfig {
     facts
 }
 
+/// The proxies as `info` shows them, without the names and passwords in them.
+pub fn shown_proxies(proxies: &Proxies) -> [String; 3] {
+    let masked = |proxy: &Option<String>| {
+        let text = proxy.clone().unwrap_or_default();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", &text));
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        match host.rsplit_once('@') {
+            Some((_, host)) if scheme.is_empty() => format!("xxxxx:xxxxx@{host}{path}"),
+            Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}{path}"),
+            None => text,
+        }
+    };
+    let direct = proxies.no_proxy.clone().unwrap_or_default();
+    [masked(&proxies.http), masked(&proxies.https), direct]
+}
+
 /// The client and the store it works on.
 pub struct Access {
     client: Client,
@@ -245,6 +261,17 @@ mod tests {
         assert_eq!(decoded, Credentials::basic("me", "a:b"));
         let written = credentials(auth("you", "bWU6YTpi")).unwrap();
         assert_eq!(written, Credentials::basic("you", ""));
+    }
+
+    #[test]
+    fn passwords_of_proxies_are_not_shown() {
+        let proxies = Proxies {
+            http: Some("http://me:secret@proxy:3128/".to_owned()),
+            https: Some("proxy:3128".to_owned()),
+            no_proxy: Some("a,b".to_owned()),
+        };
+        let shown = ["http://xxxxx:xxxxx@proxy:3128/", "proxy:3128", "a,b"];
+        assert_eq!(shown_proxies(&proxies), shown);
     }
 
     #[test]
