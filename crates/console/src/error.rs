@@ -55,7 +55,7 @@ impl From<std::io::Error> for CliError {
         match error.kind() {
             // Quietly, as docker ends: by SIGPIPE.
             std::io::ErrorKind::BrokenPipe => Self::silent(BROKEN_PIPE),
-            _ => Self::new(error.to_string()),
+            _ => Self::new(cais_types::error::plain(&error)),
         }
     }
 }

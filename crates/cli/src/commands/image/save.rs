@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
+use cais_types::error::plain;
 use futures_util::StreamExt as _;
 
 use crate::app::App;
@@ -58,7 +59,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         }
         return Ok(0);
     }
-    let failed = |error: std::io::Error| failed(error.to_string());
+    let failed = |error: std::io::Error| failed(plain(&error));
     let mut file = NewFile::create(Path::new(&output)).map_err(failed)?;
     while let Some(piece) = archive.next().await {
         file.write_all(&piece?).map_err(failed)?;
