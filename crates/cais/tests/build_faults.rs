@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use cais_testkit::{TestDaemon, wait_until};
 
 use crate::build::{Context, build, built, fails};
 use crate::build_cache::collecting;
-use crate::errors::Unmount;
+use crate::disk::Disk;
 use crate::kills::assert_nothing_left;
 use crate::{CAIS, daemon};
 
@@ -303,15 +303,8 @@ fn a_step_without_memory_fails_and_the_next_build_goes_on() {
 #[test]
 fn a_build_that_fills_the_disk_fails_and_the_next_goes_on() {
     let home = tempfile::TempDir::new().unwrap();
-    let target = home.path().to_string_lossy().into_owned();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=16m", "small", &target])
-        .status()
-        .unwrap();
-    assert!(mounted.success());
-    let _unmount = Unmount(target.clone());
-    let root = format!("--data-root={target}/data");
-    let small = TestDaemon::start_with(CAIS, &[&root]).unwrap();
+    let disk = Disk::new(home.path(), 16 << 20);
+    let small = TestDaemon::start_with(CAIS, &[&disk.data_root()]).unwrap();
     let archive = cais_testkit::base_image(cais_testkit::BaseImage::Busybox).unwrap();
     small
         .cais(&["load", "-q", "-i", &archive.to_string_lossy()])

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cais_testkit::TestDaemon;
 
+use crate::disk::Disk;
 use crate::{CAIS, daemon};
 
 fn fails(daemon: &TestDaemon, args: &[&str], code: i32, text: &str) {
@@ -347,15 +348,8 @@ fn bad_names_and_ports_are_told_before_anything_is_made() {
 #[test]
 fn a_full_disk_loses_nothing() {
     let home = tempfile::TempDir::new().unwrap();
-    let target = home.path().to_string_lossy().into_owned();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=8m", "small", &target])
-        .status()
-        .unwrap();
-    assert!(mounted.success());
-    let _unmount = Unmount(target.clone());
-    let root = format!("--data-root={target}/data");
-    let mut small = TestDaemon::start_with(CAIS, &[&root]).unwrap();
+    let disk = Disk::new(home.path(), 8 << 20);
+    let mut small = TestDaemon::start_with(CAIS, &[&disk.data_root()]).unwrap();
     let archive = |image| {
         cais_testkit::base_image(image)
             .unwrap()
@@ -377,16 +371,7 @@ fn a_full_disk_loses_nothing() {
         .unwrap();
     let probe = ["exec", "writer", "sh", "-c", "echo x >/probe"];
     cais_testkit::wait_until("the disk to be full", || small.cais(&probe).is_err());
-    let left = std::process::Command::new("df")
-        .args(["--output=avail", &target])
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&left.stdout)
-            .split_whitespace()
-            .last(),
-        Some("0")
-    );
+    assert_eq!(disk.free(), 0);
 
     assert!(small.cais(&["ps"]).unwrap().contains("writer"));
     for args in [
@@ -432,14 +417,4 @@ fn a_full_disk_loses_nothing() {
     small.cais(&["container", "prune", "-f"]).unwrap();
     small.cais(&["image", "prune", "-af"]).unwrap();
     assert_eq!(small.cais(&["images", "-q"]).unwrap(), "");
-}
-
-pub struct Unmount(pub String);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .args(["-l", &self.0])
-            .status();
-    }
 }

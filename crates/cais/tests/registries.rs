@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::registry_kit::{Registry, check_whole, digests, docker_refused, id, noisy};
+use crate::registry_kit::{Registry, check_whole, digests, docker_refused, id};
 use crate::{CAIS, daemon};
 
 #[test]
@@ -248,52 +248,4 @@ fn many_clients_fetch_each_layer_once() {
         .collect();
     assert_eq!(fetched.len(), 1, "{fetched:?}");
     check_whole(&daemon);
-}
-
-#[test]
-fn a_full_disk_is_told_and_leaves_room_for_what_fits() {
-    let (daemon, registry) = (daemon(), Registry::start());
-    let (large, small) = (registry.name("large:1"), registry.name("box:1"));
-    noisy(&daemon, &large, 1, 24 << 20);
-    daemon.docker(&["tag", "busybox", &small]).unwrap();
-    daemon.docker(&["push", &large]).unwrap();
-    daemon.docker(&["push", &small]).unwrap();
-    let disk = Disk::new(daemon.scratch().join("disk"));
-    let flag = format!("--data-root={}", disk.0.join("data").display());
-    let mut tight = cais_testkit::TestDaemon::start_with(CAIS, &[&flag]).unwrap();
-    let error = docker_refused(&tight, &["pull", &large]);
-    assert!(error.contains("no space left on device"), "{error}");
-    check_whole(&tight);
-    tight.docker(&["pull", &small]).unwrap();
-    tight.restart().unwrap();
-    check_whole(&tight);
-    assert_eq!(
-        tight
-            .docker(&["run", "--rm", &small, "echo", "hi"])
-            .unwrap(),
-        "hi\n"
-    );
-    tight.stop();
-}
-
-/// A small tmpfs.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn new(path: std::path::PathBuf) -> Self {
-        std::fs::create_dir_all(&path).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m", "none"])
-            .arg(&path)
-            .status()
-            .unwrap();
-        assert!(mounted.success());
-        Self(path)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

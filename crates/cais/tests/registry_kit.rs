@@ -1,7 +1,6 @@
 //! Registries for tests: Debian's docker-registry, one that serves whatever it is given, and a wire between that breaks.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -27,21 +26,27 @@ impl Registry {
     /// With `name:password` when there is one.
     pub fn with(login: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:PORT\"}}\n",
-            root.join("storage").display()
-        );
+        let mut more = String::new();
         if let Some((name, password)) = login.split_once(':') {
             let made = Command::new("htpasswd")
                 .args(["-nbB", name, password])
                 .output()
                 .unwrap();
-            std::fs::write(root.join("htpasswd"), made.stdout).unwrap();
-            let path = root.join("htpasswd");
+            let path = directory.path().join("htpasswd");
+            std::fs::write(&path, made.stdout).unwrap();
             let path = path.display();
-            writeln!(config, "auth: {{htpasswd: {{realm: test, path: {path}}}}}").unwrap();
+            more = format!("auth: {{htpasswd: {{realm: test, path: {path}}}}}\n");
         }
+        Self::at(directory, "127.0.0.1", "", &more)
+    }
+
+    /// At an address, with more settings of `http` and of the whole.
+    pub fn at(directory: tempfile::TempDir, address: &str, http: &str, more: &str) -> Self {
+        let root = directory.path();
+        let config = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}:PORT\"{http}}}\n{more}",
+            root.join("storage").display()
+        );
         std::fs::write(root.join("config"), config).unwrap();
         let (child, port) = Self::spawn(root, 0);
         Self {
@@ -68,8 +73,9 @@ impl Registry {
         let mut port = 0;
         wait_until("the registry to listen", || {
             let text = std::fs::read_to_string(&log).unwrap();
-            let after = text.split("listening on 127.0.0.1:").nth(1);
-            let digits = after.map(|rest| rest.chars().take_while(char::is_ascii_digit));
+            let after = text.split("listening on ").nth(1);
+            let after = after.and_then(|text| text.split_once(':'));
+            let digits = after.map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit));
             port = digits
                 .and_then(|digits| digits.collect::<String>().parse().ok())
                 .unwrap_or(0);
@@ -97,12 +103,14 @@ impl Registry {
         format!("localhost:{}/{name}", self.port)
     }
 
+    /// Where it keeps what it has.
+    pub fn storage(&self) -> PathBuf {
+        self.directory.path().join("storage")
+    }
+
     /// The file of the largest blob.
     pub fn largest_blob(&self) -> PathBuf {
-        let blobs = self
-            .directory
-            .path()
-            .join("storage/docker/registry/v2/blobs/sha256");
+        let blobs = self.storage().join("docker/registry/v2/blobs/sha256");
         let below = |path: PathBuf| {
             std::fs::read_dir(path)
                 .unwrap()
