@@ -167,7 +167,7 @@ fn cve_2019_5736_the_binary_cannot_be_written_from_inside() {
 }
 
 #[test]
-fn cve_2019_16884_nothing_but_procfs_covers_proc() {
+fn cve_2015_3631_cve_2019_16884_nothing_but_procfs_covers_proc() {
     let daemon = daemon();
     for (name, path, why) in [
         (

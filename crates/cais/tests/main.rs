@@ -21,6 +21,7 @@ mod connections;
 mod corpus;
 mod crashes;
 mod cves;
+mod cves_images;
 mod daemons;
 mod disk;
 mod errors;
@@ -79,4 +80,14 @@ fn refused(daemon: &TestDaemon, args: &[&str]) -> String {
     let output = daemon.cais_output(args).unwrap();
     assert!(!output.status.success(), "{args:?} was not refused");
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// The binary behind a shell that does something first, in a directory of the test's.
+fn wrapped(directory: &std::path::Path, setup: &str) -> std::path::PathBuf {
+    let path = directory.join("cais");
+    let script = format!("#!/bin/sh\n{setup}\nexec {CAIS} \"$@\"\n");
+    std::fs::write(&path, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).unwrap();
+    path
 }

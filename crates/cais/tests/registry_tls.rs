@@ -2,18 +2,17 @@
 //! where no address is this machine's loopback, which would be believed anything.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use cais_testkit::{BaseImage, Space, TestDaemon, base_image};
 
-use crate::CAIS;
 use crate::registry_kit::{Registry, docker_refused, id};
 use crate::served::Served;
+use crate::{CAIS, wrapped};
 
 const UNKNOWN: &str =
     "tls: failed to verify certificate: x509: certificate signed by unknown authority";
@@ -259,6 +258,39 @@ fn only_registries_that_are_listed_need_not_prove_who_they_are() {
 }
 
 #[test]
+fn cve_2014_5277_a_registry_that_is_not_listed_is_never_asked_without_tls() {
+    let net = Net::new();
+    // Who sits in the middle hears what comes and hangs up, at every port that might be tried.
+    let heard: Arc<Mutex<Vec<(u16, u8)>>> = Arc::default();
+    for port in [80, 443, 5000] {
+        let listener = net
+            .space
+            .inside(|| TcpListener::bind(("192.0.2.1", port)).unwrap());
+        let heard = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut first = [0];
+                let _gone = client.read(&mut first);
+                heard.lock().unwrap().push((port, first[0]));
+            }
+        });
+    }
+    let mut login = net.daemon.client("docker", &["login", "192.0.2.1"]);
+    login.args(["-u", "me", "-p", "secret"]).output().unwrap();
+    for name in ["192.0.2.1/box:1", "192.0.2.1:5000/box:1"] {
+        net.daemon.docker(&["tag", "busybox", name]).unwrap();
+        docker_refused(&net.daemon, &["push", name]);
+        docker_refused(&net.daemon, &["pull", name]);
+    }
+    // Every connection began with a greeting of TLS.
+    let heard = heard.lock().unwrap();
+    assert!(heard.iter().all(|(_, first)| *first == 0x16), "{heard:?}");
+    let ports = |wanted: u16| heard.iter().filter(|(port, _)| *port == wanted).count();
+    assert!(ports(443) > 0 && ports(5000) > 0, "{heard:?}");
+    assert_eq!(ports(80), 0);
+}
+
+#[test]
 fn mirrors_are_asked_in_turn_and_the_next_when_one_is_down() {
     let (mut net, authority) = (Net::new(), Authority::new());
     authority.sign("mirror", "IP:192.0.2.1", 9);
@@ -451,12 +483,8 @@ fn proxies_are_asked_but_for_what_is_direct() {
 #[test]
 fn proxies_of_the_environment_are_asked() {
     let authority = Authority::new();
-    let wrapper = authority.path("cais");
-    let script = format!(
-        "#!/bin/sh\nHTTPS_PROXY=http://192.0.2.7:3128 no_proxy=192.0.2.2 exec {CAIS} \"$@\"\n"
-    );
-    fs::write(&wrapper, script).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let setup = "export HTTPS_PROXY=http://192.0.2.7:3128 no_proxy=192.0.2.2";
+    let wrapper = wrapped(authority.0.path(), setup);
     let mut net = Net::new();
     authority.sign("server", "IP:192.0.2.1,IP:192.0.2.2", 9);
     let root = authority.path("served");

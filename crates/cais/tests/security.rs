@@ -416,7 +416,7 @@ fn limits_reach_the_cgroup() {
 }
 
 #[test]
-fn groups_are_set_and_ids_do_not_wrap() {
+fn cve_2022_36109_cve_2026_46680_groups_are_set_and_ids_do_not_wrap() {
     let daemon = daemon();
     probe::import(&daemon, "people", &["USER web"], |root| {
         fs::create_dir(root.join("etc")).unwrap();
@@ -491,7 +491,7 @@ fn groups_are_set_and_ids_do_not_wrap() {
 }
 
 #[test]
-fn our_sockets_are_files_that_only_the_group_may_open() {
+fn cve_2020_15257_our_sockets_are_files_that_only_the_group_may_open() {
     let daemon = daemon();
     let socket = fs::metadata(daemon.socket()).unwrap();
     assert_eq!(socket.mode() & 0o777, 0o660);

@@ -329,7 +329,7 @@ fn an_attached_client_outlives_its_daemon() {
 }
 
 #[test]
-fn an_exec_that_nobody_reads_costs_no_memory() {
+fn cve_2022_31030_cve_2022_23471_an_exec_that_nobody_reads_costs_no_memory() {
     let daemon = daemon();
     daemon
         .cais(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])

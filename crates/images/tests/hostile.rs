@@ -223,7 +223,7 @@ fn a_layer_that_is_not_what_the_config_says_is_refused() {
 }
 
 #[test]
-fn cve_2021_41190_a_manifest_that_is_an_index_to_others_is_refused() {
+fn cve_2021_41190_ghsa_5j5w_g665_5m35_a_manifest_that_is_an_index_to_others_is_refused() {
     let root = Root::new();
     let store = root.open();
     let both = br#"{"schemaVersion":2,"manifests":[],"layers":[],"config":null}"#;

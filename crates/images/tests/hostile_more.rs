@@ -142,7 +142,46 @@ fn cve_2021_21285_malformed_documents_are_errors() {
 }
 
 #[test]
-fn cve_2024_36620_odd_histories_are_told() {
+fn cve_2014_9358_ids_and_paths_of_an_archive_lead_nowhere_outside() {
+    let root = Root::new();
+    let store = root.open();
+    // Beside the data root, where `..` from any of its directories may lead.
+    let outside = root.path().with_file_name("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let layer = Tar::default().file("f", b"x").end();
+    let config = json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}});
+    std::fs::write(outside.join("config"), config.to_string()).unwrap();
+    std::fs::write(outside.join("layer.tar"), &layer).unwrap();
+    let before = files(&outside);
+    let up = "../../../outside";
+    let absolute = outside.to_string_lossy().into_owned();
+    for base in [up, "../outside", "a/../../outside", &absolute] {
+        let (a, b) = (format!("{base}/config"), format!("{base}/layer.tar"));
+        for (config_path, layer_path) in [(&*a, None), ("CONFIG", Some(&*b)), (&*a, Some(&*b))] {
+            let own = blob(&digest(&layer));
+            let layer_path = layer_path.unwrap_or(&own);
+            let manifest = json!([{"Config": config_path, "RepoTags": [], "Layers": [layer_path]}]);
+            let error = load(&store, &archive(&config, &manifest, &layer)).unwrap_err();
+            let says = error.contains("outside of") || error.contains("no such file");
+            assert!(says, "{config_path} {layer_path}: {error}");
+        }
+        // The ids that Docker's archives had before manifest.json, and links to there.
+        let old = Tar::default()
+            .file(
+                "repositories",
+                format!(r#"{{"x":{{"1":"{up}"}}}}"#).as_bytes(),
+            )
+            .symlink("link", base)
+            .file("link/json", b"{}")
+            .file("link/layer.tar", &layer);
+        load(&store, &old.end()).unwrap_err();
+    }
+    assert_eq!(files(&outside), before);
+    assert!(store.list(true).is_empty());
+}
+
+#[test]
+fn cve_2024_36620_cve_2024_36623_odd_histories_are_told() {
     let root = Root::new();
     let store = root.open();
     let layer = Tar::default().file("f", b"x").end();

@@ -12,7 +12,7 @@ use super::{
 };
 
 #[test]
-fn cve_2021_41190_a_document_that_is_manifest_and_index_is_refused() {
+fn cve_2021_41190_ghsa_qq97_vm5h_rrhg_a_document_that_is_manifest_and_index_is_refused() {
     let ours = Ours::start();
     push_blob(&ours.http, "a", b"{}");
     let both = |mut document: serde_json::Value| {

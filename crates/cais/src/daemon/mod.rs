@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -376,6 +377,7 @@ fn lock(data_root: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .with_context(|| path.display().to_string())?;
     let end = Instant::now() + LOCK_PATIENCE;
@@ -394,7 +396,11 @@ struct Pidfile<'a>(&'a Path);
 
 impl<'a> Pidfile<'a> {
     fn write(path: &'a Path) -> Result<Self> {
-        fs::write(path, std::process::id().to_string())
+        let mut options = File::options();
+        // Nobody but us says which process is meant, whatever the umask.
+        let file = options.create(true).write(true).truncate(true).mode(0o644);
+        file.open(path)
+            .and_then(|mut file| file.write_all(std::process::id().to_string().as_bytes()))
             .with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }

@@ -197,7 +197,7 @@ async fn foreign_layers_come_from_the_registry_and_their_urls_are_not_asked() {
 }
 
 #[tokio::test]
-async fn cve_2021_41190_what_is_a_manifest_and_an_index_is_neither() {
+async fn cve_2021_41190_ghsa_xmmx_7jpf_fx42_what_is_a_manifest_and_an_index_is_neither() {
     let fake = Fake::start().await;
     let manifest = fake.add_image("good", &[noise(1, 100)]);
     let mut both = serde_json::to_value(&manifest).unwrap();
