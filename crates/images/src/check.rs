@@ -233,7 +233,7 @@ impl Store {
             }
             orphan(Fault::OrphanLayer, &name);
             if repair {
-                self.layers.remove(&name)?;
+                self.layers.hide(&name)?;
             }
         }
         for name in self.content.names()? {

@@ -122,8 +122,13 @@ impl Store {
         self.model.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Only one change of what is there at a time.
+    pub(crate) fn changing(&self) -> Changing<'_> {
+        let lock = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        Changing {
+            layers: &self.layers,
+            lock: Some(lock),
+        }
     }
 
     /// Makes an image and its layers visible: all of it or nothing, also when the daemon dies, or the machine.
@@ -334,15 +339,34 @@ impl Store {
         Ok(orphans)
     }
 
-    /// Deletes the directories of layers that have no record any more.
+    /// Deletes the directories of layers that have no record any more, when [`Store::changing`] ends.
     pub(crate) fn forget_layers(&self, layers: &[Digest]) -> Result<(), ImageError> {
         for layer in layers {
             let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
             prepared.remove(&Some(*layer));
             drop(prepared);
-            self.layers.remove(&layer.hex())?;
+            self.layers.hide(&layer.hex())?;
         }
         Ok(())
+    }
+}
+
+/// The right to change the store. What was removed under it is deleted from the disk after it was given back, as that takes long.
+pub(crate) struct Changing<'a> {
+    layers: &'a LayerDirectory,
+    lock: Option<MutexGuard<'a, ()>>,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // Before the next one can hide something.
+        let hidden = self.layers.take_hidden();
+        drop(self.lock.take());
+        for name in hidden {
+            if let Err(error) = self.layers.delete(&name) {
+                tracing::warn!(%error, "a layer that was removed stays on the disk until the next start");
+            }
+        }
     }
 }
 

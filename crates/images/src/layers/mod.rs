@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cais_types::Digest;
 use rustix::fs::{Mode, OFlags};
@@ -54,6 +55,7 @@ pub struct LayerDirectory {
     path: PathBuf,
     directory: OwnedFd,
     counter: AtomicU64,
+    hidden: Mutex<Vec<String>>,
 }
 
 impl LayerDirectory {
@@ -65,6 +67,7 @@ impl LayerDirectory {
             path,
             directory,
             counter: AtomicU64::new(0),
+            hidden: Mutex::default(),
         };
         for name in layers.names()? {
             if name.starts_with(TEMPORARY) || name.starts_with('.') {
@@ -124,16 +127,37 @@ impl LayerDirectory {
 
     /// Removes a layer: invisible at once, then deleted.
     pub fn remove(&self, name: &str) -> Result<(), ImageError> {
+        match self.rename_away(name)? {
+            Some(temporary) => self.delete(&temporary),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a layer invisible at once; who holds the store's lock for changes deletes it after that, see [`Self::take_hidden`].
+    pub fn hide(&self, name: &str) -> Result<(), ImageError> {
+        let temporary = self.rename_away(name)?;
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        hidden.extend(temporary);
+        Ok(())
+    }
+
+    /// Names of layers that were hidden and are to be deleted, each answered once.
+    pub fn take_hidden(&self) -> Vec<String> {
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *hidden)
+    }
+
+    fn rename_away(&self, name: &str) -> Result<Option<String>, ImageError> {
         let temporary = self.temporary();
         let directory = self.directory.as_fd();
         match rustix::fs::renameat(directory, name, directory, &*temporary) {
-            Ok(()) => self.delete(&temporary),
-            Err(Errno::NOENT) => Ok(()),
+            Ok(()) => Ok(Some(temporary)),
+            Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(ImageError::io("rename", self.path(name), errno)),
         }
     }
 
-    fn delete(&self, name: &str) -> Result<(), ImageError> {
+    pub(crate) fn delete(&self, name: &str) -> Result<(), ImageError> {
         delete(self.directory.as_fd(), name)
             .map_err(|error| ImageError::io("remove", self.path(name), error))
     }
