@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{daemon, refused};
 
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
@@ -18,7 +18,7 @@ fn run(command: &mut Command) -> String {
     out.trim().to_owned()
 }
 
-fn podman(work: &Path, args: &[&str]) -> String {
+pub fn podman(work: &Path, args: &[&str]) -> String {
     let mut command = Command::new("podman");
     command
         .arg(format!("--root={}", work.join("podman").display()))

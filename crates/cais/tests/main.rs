@@ -23,6 +23,7 @@ mod crashes;
 mod cves;
 mod cves_images;
 mod daemons;
+mod digests;
 mod disk;
 mod errors;
 mod examples;

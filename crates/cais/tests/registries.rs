@@ -155,6 +155,7 @@ fn a_registry_with_passwords_lets_in_who_logged_in() {
 #[test]
 fn docker_py_pulls_and_pushes() {
     let (daemon, registry) = (daemon(), Registry::start());
+    let closed = Registry::with("someone:secret");
     let script = r#"
 import docker, sys
 client, name = docker.from_env(), sys.argv[1]
@@ -173,10 +174,32 @@ try:
     raise SystemExit("pulled what is not there")
 except docker.errors.NotFound as error:
     assert "manifest unknown" in str(error), error
+
+# A registry with passwords: by login, and by a password of one call.
+name = sys.argv[2]
+image.tag(name, tag="py")
+def errors(**more):
+    return [line["error"] for line in client.api.push(name, tag="py", stream=True, decode=True, **more) if "error" in line]
+assert errors() == ["no basic auth credentials"], errors()
+assert errors(auth_config={"username": "someone", "password": "wrong"})
+assert not errors(auth_config={"username": "someone", "password": "secret"})
+server = name.split("/")[0]
+try:
+    client.login("someone", "wrong", registry=server)
+    raise SystemExit("a wrong password was taken")
+except docker.errors.APIError as error:
+    assert error.status_code in (401, 500) and "unauthorized" in str(error).lower(), error
+assert client.login("someone", "secret", registry=server)["Status"] == "Login Succeeded"
+assert not errors()
+client.images.remove(name + ":py")
+assert client.images.pull(name, tag="py").id == image.id
 "#;
     let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/venv/bin/python");
     let output = daemon
-        .client(python, &["-c", script, &registry.name("box")])
+        .client(
+            python,
+            &["-c", script, &registry.name("box"), &closed.name("box")],
+        )
         .output()
         .unwrap();
     assert!(
