@@ -1,5 +1,5 @@
-"""Cuts the power of the disk under a daemon at random moments while images come and go, then starts a daemon on what the disk has:
-every image it lists must be whole.
+"""Cuts the power of the disk under a daemon at random moments while images are loaded, imported, pulled and removed, then starts
+a daemon on what the disk has: every image it lists must be whole, and what was cut can be had again.
 
 usage: run.py CAIS ARCHIVE ROUNDS"""
 
@@ -13,6 +13,45 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
+
+
+PULLED = 4
+
+
+class Registry:
+    """A registry of ours on a disk that keeps its power, with images of two layers each, which share one."""
+
+    def __init__(self, cais, work):
+        self.process = subprocess.Popen([cais, "registry", "serve", f"--root={work}/registry", "--listen=127.0.0.1:0",
+                                         f"--address-file={work}/address", "--log-level=warn"])
+        address = pathlib.Path(f"{work}/address")
+        end = time.monotonic() + 60
+        while not (address.exists() and address.read_text().endswith("\n")):
+            if time.monotonic() > end:
+                raise SystemExit("the registry does not start")
+            time.sleep(0.02)
+        self.names = [f"{address.read_text().strip()}/noise:{number}" for number in range(PULLED)]
+
+    def fill(self, cais, work, archive):
+        os.makedirs(f"{work}/run")
+        pathlib.Path(f"{work}/daemon.json").write_text("{}")
+        daemon = Daemon(cais, work, f"{work}/data")
+        try:
+            daemon.run("load", "-q", "-i", archive)
+            for name in self.names:
+                os.makedirs(f"{work}/context", exist_ok=True)
+                pathlib.Path(f"{work}/context/noise").write_bytes(os.urandom(1_000_000))
+                pathlib.Path(f"{work}/context/Dockerfile").write_text("FROM busybox\nCOPY noise /\n")
+                for words in (["build", "-q", "-t", name, f"{work}/context"], ["push", "-q", name]):
+                    done = daemon.run(*words)
+                    if done.returncode:
+                        raise SystemExit(f"{words}: {done.stderr}")
+        finally:
+            daemon.end(signal.SIGTERM)
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
 
 
 class Daemon:
@@ -46,8 +85,8 @@ def call(*words):
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def work_until_cut(daemon, archive, noise, seconds):
-    """Loads, imports and removes side by side; answers the commands."""
+def work_until_cut(daemon, archive, noise, names, seconds):
+    """Loads, imports, pulls and removes side by side; answers the commands."""
     daemon.run("load", "-q", "-i", archive)
     children = []
     end = time.monotonic() + seconds
@@ -56,12 +95,14 @@ def work_until_cut(daemon, archive, noise, seconds):
         number += 1
         children.append(daemon.start("import", noise, f"noise:{number}"))
         children.append(daemon.start("rmi", f"noise:{number - 2}"))
+        children.append(daemon.start("pull", "-q", names[number % PULLED]))
+        children.append(daemon.start("rmi", names[(number + 2) % PULLED]))
         time.sleep(0.1)
     return children
 
 
-def check(daemon, archive, saved):
-    """Every image that is listed verifies, and work goes on."""
+def check(daemon, archive, names, saved):
+    """Every image that is listed verifies, and work goes on. Answers how many there were, and how many of them were pulled."""
     images = set(daemon.run("images", "-aq", "--no-trunc").stdout.split())
     for image in images:
         save = daemon.run("save", "-o", saved, image)
@@ -70,13 +111,16 @@ def check(daemon, archive, saved):
     left = [name for name in os.listdir(f"{daemon.data}/layers") if name.startswith("tmp-")]
     if left:
         raise SystemExit(f"half layers are left: {left}")
-    again = daemon.run("load", "-q", "-i", archive)
-    if again.returncode:
-        raise SystemExit(f"load after the cut: {again.stderr}")
-    return len(images)
+    pulled = sum(1 for name in names if daemon.run("image", "inspect", name).returncode == 0)
+    for words in (["load", "-q", "-i", archive], *(["pull", "-q", name] for name in names),
+                  *(["save", "-o", saved, name] for name in names), ["system", "check"]):
+        again = daemon.run(*words)
+        if again.returncode:
+            raise SystemExit(f"{' '.join(words)} after the cut: {again.stdout}{again.stderr}")
+    return len(images), pulled
 
 
-def one_round(cais, archive, seed):
+def one_round(cais, archive, names, seed):
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="cais-cut-") as work:
         for name in ("fuse", "mnt", "run"):
@@ -94,7 +138,7 @@ def one_round(cais, archive, seed):
         loop = call("losetup", "--show", "-f", f"{work}/fuse/disk")
         call("mount", loop, f"{work}/mnt")
         daemon = Daemon(cais, work, f"{work}/mnt/data")
-        children = work_until_cut(daemon, archive, noise, chance.uniform(0, 3))
+        children = work_until_cut(daemon, archive, noise, names, chance.uniform(0, chance.choice([3, 3, 12])))
         server.send_signal(signal.SIGUSR1)
         lost = int(server.stdout.readline().split()[1])
         daemon.end(signal.SIGKILL)
@@ -107,7 +151,7 @@ def one_round(cais, archive, seed):
         call("mount", "-o", "loop", disk, f"{work}/mnt")
         daemon = Daemon(cais, work, f"{work}/mnt/data")
         try:
-            found = check(daemon, archive, f"{work}/saved.tar")
+            found = check(daemon, archive, names, f"{work}/saved.tar")
         finally:
             daemon.end(signal.SIGTERM)
             call("umount", f"{work}/mnt")
@@ -115,9 +159,15 @@ def one_round(cais, archive, seed):
 
 
 def main(cais, archive, rounds):
-    for number in range(int(rounds)):
-        lost, found = one_round(cais, archive, number)
-        print(f"cut {number}: {lost} blocks were not flushed, {found} images are whole", flush=True)
+    with tempfile.TemporaryDirectory(prefix="cais-cut-registry-") as work:
+        registry = Registry(cais, work)
+        try:
+            registry.fill(cais, work, archive)
+            for number in range(int(rounds)):
+                lost, (found, pulled) = one_round(cais, archive, registry.names, number)
+                print(f"cut {number}: {lost} blocks were not flushed, {found} images are whole, {pulled} of them pulled", flush=True)
+        finally:
+            registry.end()
 
 
 main(*sys.argv[1:])
