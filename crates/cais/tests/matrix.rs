@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use cais_testkit::{BaseImage, Space, TestDaemon, World, base_image, wait_until};
+use cais_testkit::{BaseImage, Space, TestDaemon, World, base_image, from_trixie, wait_until};
 
 /// How long silence is waited for before it counts as one.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -17,9 +17,41 @@ const PATIENCE: Duration = Duration::from_millis(250);
 struct Subject<'a> {
     world: &'a World,
     host: String,
+    /// What br_netfilter is switched to when the containers are there.
+    switch: Option<bool>,
+}
+
+/// Whether frames that stay on a bridge pass the rules for IP packets (`net.bridge.bridge-nf-call-iptables`).
+fn filter_bridges(world: &World, on: bool) {
+    let value = if on { "1" } else { "0" };
+    world.host.inside(|| {
+        for family in ["ip", "ip6"] {
+            let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
+            match std::fs::write(path, value) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !on => {}
+                other => other.unwrap(),
+            }
+        }
+    });
+}
+
+fn can_filter_bridges() -> bool {
+    let there = std::path::Path::new("/proc/sys/net/bridge").exists();
+    if !there {
+        eprintln!("skipped: this kernel has no br_netfilter");
+    }
+    there
 }
 
 impl Subject<'_> {
+    /// Switches br_netfilter; the daemon takes notice when a container starts.
+    fn switch(&self) {
+        if let Some(on) = self.switch {
+            filter_bridges(self.world, on);
+            self.docker(&["run", "--rm", "busybox", "true"]);
+        }
+    }
+
     fn docker(&self, words: &[&str]) -> String {
         let output = Command::new("docker")
             .args(words)
@@ -158,6 +190,7 @@ fn classic(subject: &Subject<'_>) -> Table {
     let other = subject.run("other", &["--network=other"]);
     let inner = subject.run("inner", &["--network=inner"]);
     let mate = subject.run("mate", &["--network=inner"]);
+    subject.switch();
     let world = subject.world;
     let mut table = Table::new();
     let clients = [
@@ -216,6 +249,15 @@ fn sources(subject: &Subject<'_>) -> Table {
         }
     }
     table
+}
+
+fn clients<'a>(near: &'a str, far: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("neighbour tcp", near),
+        ("neighbour udp", near),
+        ("routed tcp", far),
+        ("routed udp", far),
+    ]
 }
 
 fn expected(rows: &[(&str, &str)]) -> Table {
@@ -283,25 +325,41 @@ fn daemon_in(world: &World, flags: &[&str]) -> TestDaemon {
     daemon
 }
 
-#[test]
-fn ports_are_reached_as_docker_documents() {
+/// How br_netfilter is when the daemon starts, and when the containers are there.
+fn ports_are_reached((before, after): (bool, bool)) {
     let world = World::new().unwrap();
+    filter_bridges(&world, before);
     let daemon = daemon_in(&world, &[]);
     let subject = Subject {
         world: &world,
         host: daemon.host(),
+        switch: (before != after).then_some(after),
     };
     let table = classic(&subject);
     assert_eq!(table, expected(CLASSIC));
     let [near, _] = World::NEIGHBOUR;
     let [far, _] = World::FAR;
-    let seen = [
-        ("neighbour tcp", near),
-        ("neighbour udp", near),
-        ("routed tcp", far),
-        ("routed udp", far),
-    ];
-    assert_eq!(sources(&subject), expected(&seen));
+    assert_eq!(sources(&subject), expected(&clients(near, far)));
+}
+
+#[test]
+fn ports_are_reached_as_docker_documents() {
+    ports_are_reached((false, false));
+}
+
+#[test]
+fn ports_are_reached_where_bridged_frames_pass_the_rules() {
+    if can_filter_bridges() {
+        ports_are_reached((true, true));
+    }
+}
+
+#[test]
+fn ports_are_reached_when_that_changes() {
+    if can_filter_bridges() {
+        ports_are_reached((false, true));
+        ports_are_reached((true, false));
+    }
 }
 
 /// Targets on IPv6, and the modes of gateways on both families.
@@ -337,6 +395,7 @@ fn modern(subject: &Subject<'_>) -> Table {
     let nat = publish("nat", 8090);
     let open = publish("open", 8091);
     let direct = publish("direct", 8092);
+    subject.switch();
     let world = subject.world;
     let clients = [
         ("itself", &nat.space),
@@ -407,14 +466,15 @@ const MODERN: &[(&str, &str)] = &[
     ("unprotected, unpublished | routed", "yes"),
 ];
 
-#[test]
-fn gateway_modes_hold_on_both_families() {
+fn gateway_modes_hold((before, after): (bool, bool)) {
     let world = World::new().unwrap();
+    filter_bridges(&world, before);
     let flags = ["--default-address-pool=base=10.216.0.0/16,size=24"];
     let daemon = daemon_in(&world, &flags);
     let subject = Subject {
         world: &world,
         host: daemon.host(),
+        switch: (before != after).then_some(after),
     };
     let mut wanted = Table::new();
     for family in ["v4", "v6"] {
@@ -427,6 +487,26 @@ fn gateway_modes_hold_on_both_families() {
     assert_eq!(modern(&subject), wanted);
 }
 
+#[test]
+fn gateway_modes_hold_on_both_families() {
+    gateway_modes_hold((false, false));
+}
+
+#[test]
+fn gateway_modes_hold_where_bridged_frames_pass_the_rules() {
+    if can_filter_bridges() {
+        gateway_modes_hold((true, true));
+    }
+}
+
+#[test]
+fn gateway_modes_hold_when_that_changes() {
+    if can_filter_bridges() {
+        gateway_modes_hold((false, true));
+        gateway_modes_hold((true, false));
+    }
+}
+
 /// Rules of others come and go; ours stay.
 #[test]
 fn cve_2025_54388_and_54410_other_firewalls_reload() {
@@ -435,6 +515,7 @@ fn cve_2025_54388_and_54410_other_firewalls_reload() {
     let subject = Subject {
         world: &world,
         host: daemon.host(),
+        switch: None,
     };
     let before = classic(&subject);
     // What firewalld, ufw and libvirt do: their own tables go and come back, the old ones of iptables are emptied.
@@ -473,15 +554,24 @@ struct Dockerd {
     root: tempfile::TempDir,
 }
 
+/// Where programs are found: trixie's dockerd and containerd come before the installed ones.
+fn path_with_trixie() -> String {
+    let docker = from_trixie("docker.io").unwrap().join("usr/sbin");
+    let containerd = from_trixie("containerd").unwrap().join("usr/bin");
+    let others = std::env::var("PATH").unwrap();
+    format!("{}:{}:{others}", docker.display(), containerd.display())
+}
+
 impl Dockerd {
-    fn start(space: &Space) -> Self {
+    fn start(space: &Space, programs: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().to_owned();
         let at = |name: &str| path.join(name).to_string_lossy().into_owned();
         std::fs::write(at("daemon.json"), "{}").unwrap();
         let log = std::fs::File::create(at("log")).unwrap();
         let child = space.inside(|| {
-            let mut command = Command::new("dockerd");
+            let mut command = Command::new("env");
+            command.args([&format!("PATH={programs}"), "dockerd"]);
             command.args([
                 "--config-file",
                 &at("daemon.json"),
@@ -531,7 +621,7 @@ impl Drop for Dockerd {
     }
 }
 
-/// What Docker 20.10 does otherwise. Where forwarding was on before it started, it lets everybody who routes to a container
+/// What Docker 20.10 and 26.1 do otherwise. Where forwarding was on before it started, it lets everybody who routes to a container
 /// reach all of its ports (closed in 28, moby#14041, moby#48724). Datagrams of containers to a port published on the host
 /// end in its proxy process, whose answers come from another address.
 const BEFORE_28: &[(&str, &str)] = &[
@@ -547,18 +637,35 @@ const BEFORE_28: &[(&str, &str)] = &[
     ),
 ];
 
-#[test]
-#[ignore = "needs dockerd 20.10; scripts/test-long runs it"]
-fn a_real_dockerd_agrees_but_for_what_docker_changed_since() {
+/// Asks a real dockerd of a version.
+fn a_real_dockerd(version: &str, path: &str) {
     let world = World::new().unwrap();
-    let dockerd = Dockerd::start(&world.host);
+    let dockerd = Dockerd::start(&world.host, path);
     let subject = Subject {
         world: &world,
         host: dockerd.host(),
+        switch: None,
     };
+    let own = subject.docker(&["version", "-f", "{{.Server.Version}}"]);
+    assert!(own.starts_with(version), "{own}");
     let archive = base_image(BaseImage::Busybox).unwrap();
     subject.docker(&["load", "-q", "-i", &archive.to_string_lossy()]);
     let mut wanted = expected(CLASSIC);
     wanted.extend(expected(BEFORE_28));
     assert_eq!(classic(&subject), wanted);
+    let [near, _] = World::NEIGHBOUR;
+    let [far, _] = World::FAR;
+    assert_eq!(sources(&subject), expected(&clients(near, far)));
+}
+
+#[test]
+#[ignore = "needs dockerd 20.10; scripts/test-long runs it"]
+fn a_real_dockerd_agrees_but_for_what_docker_changed_since() {
+    a_real_dockerd("20.10.", &std::env::var("PATH").unwrap());
+}
+
+#[test]
+#[ignore = "fetches dockerd 26.1 from trixie; scripts/test-long runs it"]
+fn a_real_dockerd_of_trixie_agrees_but_for_what_docker_changed_since() {
+    a_real_dockerd("26.1.", &path_with_trixie());
 }

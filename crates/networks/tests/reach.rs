@@ -213,6 +213,52 @@ fn without_icc_neighbours_meet_at_published_ports_only_with_bridge_netfilter() {
     without_icc(true);
 }
 
+/// Somebody loads or unloads br_netfilter, or sets its switch.
+#[test]
+fn ports_and_rules_follow_when_bridge_netfilter_is_switched() {
+    on_host(|host| {
+        bridge_netfilter(false);
+        let mut config = host.config();
+        config.icc = false;
+        let store = host.store_with(config.clone());
+        let six = NetworkRequest {
+            name: "six".to_owned(),
+            ipv6: Some(true),
+            ..NetworkRequest::default()
+        };
+        store.create_network(&six).unwrap();
+        let web = store.open(&request(1, &[("80/tcp", "", "8080")])).unwrap();
+        let other = store.open(&request(2, &[])).unwrap();
+        let mut on_six = request(3, &[("80/tcp", "", "8081")]);
+        on_six.endpoints = [("six".to_owned(), EndpointRequest::default())].into();
+        let both = store.open(&on_six).unwrap();
+        serve(&web.netns, "0.0.0.0", 80);
+        serve(&both.netns, "::", 80);
+        let check = |on: bool| {
+            assert_eq!(talk("[::1]:8081").is_err(), on);
+            for (space, port) in [(&other, 8080), (&web, 8080), (&both, 8081)] {
+                inside(&space.netns, || {
+                    talk(&format!("{HOST}:{port}")).unwrap();
+                });
+            }
+            let neighbour = inside(&other.netns, || talk("10.88.0.2:80"));
+            assert!(neighbour.is_err(), "{neighbour:?}");
+        };
+        check(false);
+        for on in [true, false] {
+            bridge_netfilter(on);
+            drop(store.open(&request(9, &[])).unwrap());
+            store.close(&container(9)).unwrap();
+            check(on);
+        }
+        bridge_netfilter(true);
+        drop(store);
+        let store = host.store_with(config);
+        check(true);
+        store.retain(&[]).unwrap();
+    });
+}
+
 #[test]
 fn a_container_cannot_reach_the_hosts_loopback() {
     on_host(|host| {

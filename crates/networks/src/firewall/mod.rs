@@ -97,7 +97,7 @@ pub struct Policy {
     /// The interface on which packets to published ports come back when the host's own input rules have let them pass
     /// (`--publish-firewall=host`).
     pub admission: Option<Admission>,
-    /// Whether bridged IPv6 frames pass the rules (br_netfilter).
+    /// Whether bridged IPv6 frames pass the rules (br_netfilter); the store knows how it is just now.
     pub filters_bridged_v6: bool,
 }
 

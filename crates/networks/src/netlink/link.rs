@@ -188,14 +188,26 @@ pub fn port_up(batch: &mut Messages, name: &str, mode: PortMode) {
             });
         });
     if mode != PortMode::default() {
-        batch.nested(IFLA_LINKINFO, |kind| {
-            kind.put(IFLA_INFO_SLAVE_KIND, b"bridge")
-                .nested(IFLA_INFO_SLAVE_DATA, |port| {
-                    port.put(IFLA_BRPORT_MODE, &[u8::from(mode.hairpin)])
-                        .put(IFLA_BRPORT_ISOLATED, &[u8::from(mode.isolated)]);
-                });
-        });
+        put_port_mode(batch, mode);
     }
+}
+
+/// Changes how a bridge treats one of its ports.
+pub fn set_port_mode(batch: &mut Messages, name: &str, mode: PortMode) {
+    batch
+        .begin(RTM_NEWLINK, 0, &info(0, 0, 0))
+        .put_str(IFLA_IFNAME, name);
+    put_port_mode(batch, mode);
+}
+
+fn put_port_mode(batch: &mut Messages, mode: PortMode) {
+    batch.nested(IFLA_LINKINFO, |kind| {
+        kind.put(IFLA_INFO_SLAVE_KIND, b"bridge")
+            .nested(IFLA_INFO_SLAVE_DATA, |port| {
+                port.put(IFLA_BRPORT_MODE, &[u8::from(mode.hairpin)])
+                    .put(IFLA_BRPORT_ISOLATED, &[u8::from(mode.isolated)]);
+            });
+    });
 }
 
 /// Takes an interface up.

@@ -51,6 +51,7 @@ impl Store {
     ) -> Result<Endpoint, NetworkError> {
         let (before, after, interface, shown) = {
             let mut state = self.lock();
+            self.follow_bridge_filter(&mut state)?;
             let id = state.find(network)?.record.id;
             let held = state.sandboxes.get(live.container);
             let before = held.map_or_else(|| empty(live.name), |held| held.record.clone());

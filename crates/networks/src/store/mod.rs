@@ -1,5 +1,6 @@
 //! The networks of one daemon. One lock over what is allocated; the kernel is asked outside of it where that takes long.
 
+mod bridged;
 mod checks;
 mod endpoints;
 mod guard;
@@ -31,6 +32,7 @@ use crate::netlink::Socket;
 use crate::nft;
 use crate::ports::PublishedPort;
 
+use bridged::Bridged;
 use guard::Guard;
 
 pub use checks::Facts;
@@ -82,6 +84,8 @@ struct State {
     sweeping: bool,
     /// Where the search for a free host port goes on.
     port_hint: u16,
+    /// As it was when ports and rules were made.
+    bridged: Bridged,
 }
 
 #[derive(Debug)]
@@ -140,7 +144,11 @@ impl State {
         let held = self.sandboxes.values();
         let mut ports: Vec<_> = held.flat_map(|held| held.rules.clone()).collect();
         ports.sort_by_key(|rule| (rule.target, rule.protocol, rule.host));
-        firewall::rule_sets(table, &bridges, &ports, policy)
+        let policy = Policy {
+            filters_bridged_v6: self.bridged.six,
+            ..policy.clone()
+        };
+        firewall::rule_sets(table, &bridges, &ports, &policy)
     }
 }
 

@@ -243,6 +243,7 @@ impl Store {
     ) -> Result<BTreeMap<String, Vec<PortBinding>>, NetworkError> {
         let wishes = wishes(wanted)?;
         let mut state = self.lock();
+        self.follow_bridge_filter(&mut state)?;
         let Some(held) = state.sandboxes.get(container) else {
             return Ok(BTreeMap::new());
         };

@@ -140,6 +140,7 @@ impl Store {
         wishes: &[Wish],
     ) -> Result<Allocated, NetworkError> {
         let mut state = self.lock();
+        self.follow_bridge_filter(&mut state)?;
         loop {
             match self.try_allocate(&mut state, request, wishes) {
                 Err(_) if !state.closing.is_empty() => {

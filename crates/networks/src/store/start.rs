@@ -21,6 +21,7 @@ use crate::nft::{self, Family};
 use crate::{admission, bridge};
 use crate::{ports, sysctl, wire};
 
+use super::bridged::Bridged;
 use super::guard::Guard;
 use super::records::{
     BridgeRecord, Driver, ENDPOINTS, GatewayMode, NETWORKS, NetworkRecord, Pool, SandboxRecord,
@@ -47,9 +48,13 @@ impl Store {
             first_index: wire::first_free_index()?,
             veth_number: AtomicU32::new(u32::from_ne_bytes(bridge::random()?)),
         };
-        let mut state = State::default();
+        let mut state = State {
+            bridged: Bridged::now(),
+            ..State::default()
+        };
         store.load_networks(&mut state)?;
         store.load_sandboxes(&mut state)?;
+        state.set_port_modes()?;
         if store.config.ip_forward && sysctl::get("ipv4/ip_forward").is_ok_and(|on| on == "0") {
             sysctl::set("ipv4/ip_forward", "1").map_err(NetworkError::during("ip_forward"))?;
         }
@@ -386,7 +391,7 @@ fn policy(config: &Config) -> Result<Policy, NetworkError> {
     let admission = wanted.then(|| admission::ensure(&config.bridge));
     Ok(Policy {
         admission: admission.transpose()?,
-        filters_bridged_v6: bridge::filters(true),
+        filters_bridged_v6: false,
     })
 }
 
