@@ -38,7 +38,7 @@ fn filter_bridges(world: &World, on: bool) {
 fn can_filter_bridges() -> bool {
     let there = std::path::Path::new("/proc/sys/net/bridge").exists();
     if !there {
-        eprintln!("skipped: this kernel has no br_netfilter");
+        println!("skipped: this kernel has no br_netfilter");
     }
     there
 }
