@@ -327,6 +327,7 @@ impl Registries for Engine {
             reference,
             platform,
             auth,
+            holder: None,
         })
         .await
     }

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use cais_sys::path_in_root;
+use cais_types::oci::set::Member;
+use cais_types::oci::{ImageSet, Platform};
 use cais_types::{Digest, Error, ErrorClass, Result};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use crate::dockerfile::Dockerfile;
 use crate::messages::{Messages, Sequence, StageLog, canceled, failure};
-use crate::plan::{Plan, PlannedStage, plan};
+use crate::plan::{Numbers, Plan, PlannedStage, plan};
 use crate::ports::Ports;
 use crate::request::BuildRequest;
 use crate::stage::{Finished, StageRun};
@@ -25,7 +27,14 @@ const MAX_INCLUDED: u64 = 16 << 20;
 /// A build whose file was read and understood.
 pub struct Prepared {
     request: BuildRequest,
-    plan: Plan,
+    /// One for each platform.
+    plans: Vec<Plan>,
+}
+
+/// What a build has made.
+struct Made {
+    platform: Platform,
+    image: Digest,
 }
 
 /// Reads the file and plans the build.
@@ -36,8 +45,33 @@ pub fn prepare(request: BuildRequest) -> Result<Prepared> {
     let mut include = |path: &str| included(&request, path);
     let mut file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
     file.contexts = request.contexts.keys().cloned().collect();
-    let plan = plan(&request, file)?;
-    Ok(Prepared { request, plan })
+    let plans = plans(&request, file)?;
+    Ok(Prepared { request, plans })
+}
+
+/// The plans of all platforms, their steps counted one after the other.
+fn plans(request: &BuildRequest, file: Dockerfile) -> Result<Vec<Plan>> {
+    if request.platforms.len() < 2 {
+        let mut plan = plan(request, file, request.platforms.first())?;
+        plan.numbers.all = plan.steps;
+        return Ok(vec![plan]);
+    }
+    let platforms = request.platforms.iter();
+    let plans = platforms.map(|platform| plan(request, file.clone(), Some(platform)));
+    let mut plans = plans.collect::<Result<Vec<_>>>()?;
+    let all = plans.iter().map(|plan| plan.steps).sum();
+    let mut before = 0;
+    for plan in &mut plans {
+        for stage in &mut plan.stages {
+            stage.first_step += before;
+        }
+        before += plan.steps;
+        plan.numbers = Numbers {
+            all,
+            platform: Some(plan.platform.clone()),
+        };
+    }
+    Ok(plans)
 }
 
 /// The text of a file that INCLUDE names, within the context.
@@ -123,83 +157,137 @@ impl Prepared {
     pub fn run(self, ports: Ports<'_>, out: &dyn Messages) {
         let quiet = Quiet;
         let shown: &dyn Messages = if self.request.quiet { &quiet } else { out };
-        let result = self.build(ports, shown).and_then(|id| {
-            self.tell(&id, ports, out)?;
-            Ok(id)
-        });
+        let result = self.build(ports, shown);
+        let result = result.and_then(|made| self.tell(&made, ports, out));
         if let Err(error) = result {
             // The client may have gone; then nobody is left to be told.
             let _ = out.send(failure(&error));
         }
     }
 
-    fn build(&self, ports: Ports<'_>, out: &dyn Messages) -> Result<Digest> {
-        let progress = Progress::default();
+    fn build(&self, ports: Ports<'_>, out: &dyn Messages) -> Result<Vec<Made>> {
+        let progress: Vec<Progress> = self.plans.iter().map(|_| Progress::default()).collect();
         let sequence = Sequence::new(out);
-        let failure: Mutex<Option<Error>> = Mutex::default();
+        let failed = Failed::default();
         std::thread::scope(|scope| {
-            for stage in &self.plan.stages {
-                let log = sequence.stage();
-                let (progress, failure, sequence) = (&progress, &failure, &sequence);
-                scope.spawn(move || {
-                    let unfinished = Unfinished(progress);
-                    let result = self.stage(stage, ports, log, progress);
-                    let result = progress.end(stage.index, result);
-                    drop(unfinished);
-                    if let Err(error) = result {
-                        sequence.cancel();
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        // What failed first is what the others are canceled for; they may be faster to say so.
-                        let told = failure.as_ref().map(Error::class);
-                        if told.is_none_or(|class| class == ErrorClass::Canceled) {
-                            *failure = Some(error);
+            for (plan, progress) in self.plans.iter().zip(&progress) {
+                for stage in &plan.stages {
+                    let log = sequence.stage();
+                    let (failed, sequence) = (&failed, &sequence);
+                    scope.spawn(move || {
+                        let unfinished = Unfinished(progress);
+                        let result = self.stage(plan, stage, ports, log, progress);
+                        let result = progress.end(stage.index, result);
+                        drop(unfinished);
+                        if let Err(error) = result {
+                            sequence.cancel();
+                            failed.add(error);
                         }
-                    }
-                });
+                    });
+                }
             }
             // A client that has gone is told to the stages by their logs.
             let _ = sequence.drain();
         });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let finished = progress.wait(self.plan.target)?;
+        failed.end()?;
+        let results = self.plans.iter().zip(&progress);
+        let results = results.map(|(plan, progress)| self.result(plan, progress, ports));
+        results.collect()
+    }
+
+    fn result(&self, plan: &Plan, progress: &Progress, ports: Ports<'_>) -> Result<Made> {
+        let finished = progress.wait(plan.target)?;
         let image = finished
             .image
             .ok_or_else(|| Error::invalid("No image was generated. Is your Dockerfile empty?"))?;
-        if self.request.squash {
-            let created = self.request.created;
-            return ports.images.squash(&image, finished.base.as_ref(), created);
-        }
-        Ok(image)
+        let image = match self.request.squash {
+            true => {
+                let created = self.request.created;
+                ports.images.squash(&image, finished.base.as_ref(), created)?
+            }
+            false => image,
+        };
+        Ok(Made {
+            platform: plan.platform.clone(),
+            image,
+        })
     }
 
     fn stage(
         &self,
+        plan: &Plan,
         stage: &PlannedStage,
         ports: Ports<'_>,
         log: StageLog,
         progress: &Progress,
     ) -> Result<Finished> {
-        let is_target = stage.index == self.plan.target;
-        StageRun::begin(&self.request, &self.plan, stage, ports, log, progress)?.run(is_target)
+        let is_target = stage.index == plan.target;
+        StageRun::begin(&self.request, plan, stage, ports, log, progress)?.run(is_target)
     }
 
-    fn tell(&self, id: &Digest, ports: Ports<'_>, out: &dyn Messages) -> Result<()> {
+    /// Tells what was made and gives it its names; the image for this machine is the last one told.
+    fn tell(&self, made: &[Made], ports: Ports<'_>, out: &dyn Messages) -> Result<()> {
         let send = |value: serde_json::Value| out.send(value.to_string().into_bytes());
-        if self.request.quiet {
-            send(json!({ "stream": format!("{id}\n") }))?;
-        } else {
-            send(json!({ "aux": { "ID": id.to_string() } }))?;
+        let host = Platform::host();
+        let fit = |one: &&Made| host.fit(&one.platform).unwrap_or(u32::MAX);
+        let mut told: Vec<&Made> = made.iter().collect();
+        told.sort_by_key(|one| std::cmp::Reverse(fit(one)));
+        for one in &told {
+            let id = one.image;
+            if self.request.quiet {
+                send(json!({ "stream": format!("{id}\n") }))?;
+                continue;
+            }
+            let mut aux = json!({ "ID": id.to_string() });
+            if made.len() > 1 {
+                aux["Platform"] = json!(one.platform.to_string());
+            }
+            send(json!({ "aux": aux }))?;
             send(json!({ "stream": format!("Successfully built {}\n", id.short()) }))?;
         }
         for tag in &self.request.tags {
-            ports.images.tag(id, tag)?;
+            match made {
+                [one] => ports.images.tag(&one.image, tag)?,
+                _ => ports.images.tag_set(&set(made), tag)?,
+            }
             if !self.request.quiet {
                 send(json!({ "stream": format!("Successfully tagged {tag}\n") }))?;
             }
         }
         Ok(())
+    }
+}
+
+/// The images of all platforms; stages for one platform may have made the same image for several.
+fn set(made: &[Made]) -> ImageSet {
+    let mut set = ImageSet::default();
+    for one in made {
+        if set.members.iter().all(|other| other.image != one.image) {
+            set.members.push(Member::new(one.image));
+        }
+    }
+    set
+}
+
+/// What a build fails with.
+#[derive(Default)]
+struct Failed(Mutex<Option<Error>>);
+
+impl Failed {
+    /// What failed first is what the others are canceled for; they may be faster to say so.
+    fn add(&self, error: Error) {
+        let mut failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = failure.as_ref().map(Error::class);
+        if told.is_none_or(|class| class == ErrorClass::Canceled) {
+            *failure = Some(error);
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        let failure = self.0.into_inner();
+        failure
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
     }
 }
 

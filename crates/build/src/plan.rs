@@ -4,7 +4,7 @@ use cais_types::oci::Platform;
 use cais_types::{Error, Result};
 
 use crate::dockerfile::scope::{Arguments, GlobalScope};
-use crate::dockerfile::{Dockerfile, Kind, ParseError, platform};
+use crate::dockerfile::{Dockerfile, Kind, ParseError, Stage, platform};
 use crate::request::{BuildRequest, NamedContext};
 
 /// What a stage begins with.
@@ -23,29 +23,43 @@ pub struct PlannedStage {
     /// Its number in the file.
     pub index: usize,
     pub base: Base,
-    pub platform: String,
+    /// None is whatever the base is for.
+    pub platform: Option<Platform>,
     /// The number of its FROM among all steps, from 1.
     pub first_step: usize,
+}
+
+/// How the steps of a plan are counted when it is one of several.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    /// Steps of all plans.
+    pub all: usize,
+    /// Is shown with each step, where there are several plans.
+    pub platform: Option<Platform>,
 }
 
 /// A build as a graph of stages.
 #[derive(Debug)]
 pub struct Plan {
     pub file: Dockerfile,
+    /// What the result is for.
+    pub platform: Platform,
     pub global: GlobalScope,
     pub stages: Vec<PlannedStage>,
     pub target: usize,
-    /// Steps in all.
+    /// Steps of it.
     pub steps: usize,
+    pub numbers: Numbers,
 }
 
-/// Plans a build.
+/// Plans a build for one platform, or for this machine.
 ///
 /// # Errors
 /// Invalid: the file, a variable in a FROM, the target.
-pub fn plan(request: &BuildRequest, file: Dockerfile) -> Result<Plan> {
+pub fn plan(request: &BuildRequest, file: Dockerfile, wanted: Option<&Platform>) -> Result<Plan> {
     let target = file.target(&request.target).map_err(Error::invalid)?;
-    let global = global(request, &file, target)?;
+    let platform = wanted.cloned().unwrap_or_else(Platform::host);
+    let global = global(request, &file, target, &platform)?;
     let bases = bases(&file, &global)?;
     let needed = file.needed(target, &bases)?;
     let mut stages: Vec<PlannedStage> = Vec::new();
@@ -54,8 +68,8 @@ pub fn plan(request: &BuildRequest, file: Dockerfile) -> Result<Plan> {
         let stage = &file.stages[index];
         let base = base(request, &file, &bases[index], index);
         let platform = match &stage.from.platform {
-            Some(word) => expand(&global, word, stage)?,
-            None => request.platform.clone(),
+            Some(word) => own_platform(&expand(&global, word, stage)?, stage)?,
+            None => wanted.cloned(),
         };
         stages.push(PlannedStage {
             index,
@@ -66,10 +80,12 @@ pub fn plan(request: &BuildRequest, file: Dockerfile) -> Result<Plan> {
         step += 1 + stage.instructions.len();
     }
     Ok(Plan {
+        platform,
         global,
         stages,
         target,
         steps: step - 1 + request.labels.len(),
+        numbers: Numbers::default(),
         file,
     })
 }
@@ -84,18 +100,30 @@ fn base(request: &BuildRequest, file: &Dockerfile, name: &str, stage: usize) -> 
     }
 }
 
-fn global(request: &BuildRequest, file: &Dockerfile, target: usize) -> Result<GlobalScope> {
+/// The platform that a FROM names.
+fn own_platform(word: &str, stage: &Stage) -> Result<Option<Platform>> {
+    if word.is_empty() {
+        return Ok(None);
+    }
+    let parsed = word.parse::<Platform>();
+    let parsed = parsed.map_err(|error| {
+        let text = format!("failed to parse platform {word}: {error}");
+        ParseError::at(stage.instruction.lines, text)
+    })?;
+    Ok(Some(parsed.normalized()))
+}
+
+fn global(
+    request: &BuildRequest,
+    file: &Dockerfile,
+    target: usize,
+    wanted: &Platform,
+) -> Result<GlobalScope> {
     let host = Platform::host();
-    let wanted = if request.platform.is_empty() {
-        host.clone()
-    } else {
-        let parsed = request.platform.parse::<Platform>();
-        parsed.map_err(|error| Error::invalid(error.to_string()))?
-    };
     let name = file.stages[target].from.name.as_deref().unwrap_or("");
     let arguments = Arguments {
         given: request.build_args.clone(),
-        platform: platform::arguments(&host, &wanted, name),
+        platform: platform::arguments(&host, wanted, name),
     };
     let mut global = GlobalScope::new(file.directives.escape, &arguments);
     for instruction in &file.args {
@@ -112,7 +140,7 @@ fn global(request: &BuildRequest, file: &Dockerfile, target: usize) -> Result<Gl
 }
 
 fn bases(file: &Dockerfile, global: &GlobalScope) -> Result<Vec<String>> {
-    let base = |stage: &crate::dockerfile::Stage| {
+    let base = |stage: &Stage| {
         let name = expand(global, &stage.from.base, stage)?;
         if name.is_empty() {
             let text = format!("base name ({}) should not be blank", stage.from.base);
@@ -123,7 +151,7 @@ fn bases(file: &Dockerfile, global: &GlobalScope) -> Result<Vec<String>> {
     file.stages.iter().map(base).collect()
 }
 
-fn expand(global: &GlobalScope, word: &str, stage: &crate::dockerfile::Stage) -> Result<String> {
+fn expand(global: &GlobalScope, word: &str, stage: &Stage) -> Result<String> {
     let expansion = global.expand(word);
     let expansion =
         expansion.map_err(|error| ParseError::at(stage.instruction.lines, error.to_string()))?;

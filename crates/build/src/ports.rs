@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use crate::dockerfile::Sharing;
 use cais_types::api::ImageConfig;
+use cais_types::oci::{ImageSet, Platform};
 use cais_types::{ContainerId, Digest, Result};
 
 use crate::dockerfile::git_ref::GitRef;
@@ -19,8 +20,7 @@ pub struct BaseImage {
     pub id: Digest,
     pub config: ImageConfig,
     pub author: String,
-    /// `linux/amd64`.
-    pub platform: String,
+    pub platform: Platform,
     /// Chain ids of its layers, lowest first.
     pub layers: Vec<Digest>,
 }
@@ -32,6 +32,8 @@ pub struct NewImage {
     pub parent: Option<Digest>,
     /// What wrote the new layer: a snapshot or a step's container. None changes the configuration only.
     pub layer: Option<ContainerId>,
+    /// What it is for, where nothing is below it.
+    pub platform: Platform,
     pub config: ImageConfig,
     pub author: String,
     /// The line of its history.
@@ -44,17 +46,17 @@ pub struct NewImage {
 
 /// Images, and writable trees on top of them.
 pub trait ImageStore: Send + Sync {
-    /// Finds an image of this host by reference, id or unique id prefix.
-    fn find(&self, name: &str) -> Option<Digest>;
+    /// Finds an image of this host by reference, id or unique id prefix; for a platform, where one is asked for.
+    fn find(&self, name: &str, platform: Option<&Platform>) -> Option<Digest>;
     /// The image of this id.
     fn image(&self, id: &Digest) -> Result<BaseImage>;
-    /// Fetches an image from its registry; `progress` gets JSON messages.
+    /// Fetches an image from its registry, for this machine or another platform; `progress` gets JSON messages.
     fn pull(
         &self,
         name: &str,
-        platform: &str,
+        platform: Option<&Platform>,
         progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
-    ) -> Result<()>;
+    ) -> Result<Digest>;
     /// A writable tree on top of an image, or an empty one. [`ImageStore::discard`] ends it.
     fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)>;
     /// The directory of what a snapshot changed, to be used when its tree is closed.
@@ -73,6 +75,8 @@ pub trait ImageStore: Send + Sync {
     -> Result<Digest>;
     /// Gives an image a name.
     fn tag(&self, image: &Digest, name: &str) -> Result<()>;
+    /// Gives several images one name.
+    fn tag_set(&self, set: &ImageSet, name: &str) -> Result<()>;
     /// Whether a file is a tar archive, compressed or not.
     fn is_archive(&self, file: &File) -> Result<bool>;
     /// Unpacks an archive into a directory, whose links are followed within it only.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cais_types::Reference;
+use cais_types::oci::Platform;
 
 use crate::dockerfile::Source;
 use crate::ports::{FileMemory, Host};
@@ -50,7 +51,8 @@ pub struct BuildRequest {
     /// `default`, `none`, `host`, a network's name, `container:NAME`.
     pub network: String,
     pub host: Host,
-    pub platform: String,
+    /// What to build for, one image each; this machine without any.
+    pub platforms: Vec<Platform>,
     /// The session of the client that lends secrets and agents; empty without one.
     pub session: String,
 }

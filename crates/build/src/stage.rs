@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cais_types::api::ImageConfig;
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Error, Result};
 
 use crate::builder::Progress;
@@ -53,6 +54,9 @@ pub struct StageRun<'a> {
     pub progress: &'a Progress,
     pub stage: &'a Stage,
     pub index: usize,
+    /// What it is for; none is whatever its base is for.
+    pub platform: Option<Platform>,
+    /// The steps of all plans before.
     step: usize,
     base: Option<Digest>,
     /// The image so far.
@@ -88,6 +92,7 @@ impl<'a> StageRun<'a> {
             progress,
             stage,
             index: planned.index,
+            platform: planned.platform.clone(),
             step: planned.first_step,
             base: None,
             image: None,
@@ -118,7 +123,7 @@ impl<'a> StageRun<'a> {
                 run.config = below.config;
             }
             Base::Image(name) => {
-                let id = run.base_image(name, &planned.platform)?;
+                let id = run.base_image(name)?;
                 let base = ports.images.image(&id)?;
                 run.image = Some(id);
                 run.author = base.author;
@@ -139,18 +144,29 @@ impl<'a> StageRun<'a> {
         self.config = config;
     }
 
-    /// The image of this name, from this host unless it is missing or a newer one is asked for.
-    pub fn base_image(&self, name: &str, platform: &str) -> Result<Digest> {
-        let images = self.ports.images;
+    /// The image of this name for the stage's platform, from this host unless it is missing or a newer one is asked for.
+    pub fn base_image(&self, name: &str) -> Result<Digest> {
+        let (images, platform) = (self.ports.images, self.platform.as_ref());
         if !self.request.pull
-            && let Some(id) = images.find(name)
+            && let Some(id) = images.find(name, platform)
         {
             return Ok(id);
         }
-        images.pull(name, platform, &mut |message| self.log.message(message))?;
-        images
-            .find(name)
-            .ok_or_else(|| Error::not_found(format!("No such image: {name}")))
+        images.pull(name, platform, &mut |message| self.log.message(message))
+    }
+
+    /// The platform of the image so far, where that is not this machine's.
+    pub fn foreign(&self) -> Result<Option<Platform>> {
+        let platform = match &self.image {
+            Some(image) => self.ports.images.image(image)?.platform,
+            None => self.own_platform(),
+        };
+        let known = !platform.architecture.is_empty();
+        Ok(Some(platform).filter(|one| known && Platform::host().fit(one).is_none()))
+    }
+
+    fn own_platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
     }
 
     /// Runs all instructions; the target gets the labels of the request.
@@ -181,9 +197,16 @@ impl<'a> StageRun<'a> {
     }
 
     fn announce(&mut self, text: &str) -> Result<()> {
-        let (step, steps) = (self.step, self.plan.steps);
+        let (step, steps) = (self.step, self.plan.numbers.all);
         self.step += 1;
-        self.log.text(&format!("Step {step}/{steps} : {text}\n"))
+        let of = match &self.plan.numbers.platform {
+            Some(target) => match self.platform.as_ref().filter(|own| *own != target) {
+                Some(own) => format!("[{own}->{target}] "),
+                None => format!("[{target}] "),
+            },
+            None => String::new(),
+        };
+        self.log.text(&format!("Step {step}/{steps} : {of}{text}\n"))
     }
 
     fn arrived(&self) -> Result<()> {
@@ -307,9 +330,15 @@ impl<'a> StageRun<'a> {
             .with(definition)
             .with(config)
             .with(&self.author);
-        match self.request.created {
+        let key = match self.request.created {
             Some(time) => key.with(format!("{time} {}", self.request.rewrite_times)),
             None => key,
+        };
+        let platform = self.own_platform();
+        // An image says itself what it is for.
+        match self.image.is_none() && platform != Platform::host() {
+            true => key.with(platform.to_string()),
+            false => key,
         }
     }
 
@@ -361,7 +390,7 @@ impl<'a> StageRun<'a> {
         }
         let images = self.ports.images;
         for name in &self.request.cache_from {
-            let Some(source) = images.find(name) else {
+            let Some(source) = images.find(name, None) else {
                 continue;
             };
             let image = self.new_image(None, line.to_owned());
@@ -410,6 +439,7 @@ impl<'a> StageRun<'a> {
         NewImage {
             parent: self.image,
             layer,
+            platform: self.own_platform(),
             config: self.config.clone(),
             author: self.author.clone(),
             created_by,

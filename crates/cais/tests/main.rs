@@ -12,6 +12,7 @@ mod build_git;
 mod build_loans;
 mod build_mounts;
 mod build_outputs;
+mod build_platforms;
 mod build_security;
 mod build_urls;
 mod cli_images;

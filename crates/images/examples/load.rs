@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => image.id.to_string(),
     }];
     match copy {
-        Some(path) => store.save(&names, &mut File::create(path)?)?,
-        None => store.save(&names, &mut io::sink())?,
+        Some(path) => store.save(&names, None, &mut File::create(path)?)?,
+        None => store.save(&names, None, &mut io::sink())?,
     }
     println!("save   {:?}", start.elapsed());
     let start = Instant::now();

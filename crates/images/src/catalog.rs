@@ -97,16 +97,17 @@ impl Store {
         Ok(model.named(&image))
     }
 
-    /// All images with their names, newest first; images that are only a step of another one are left out unless
-    /// `all` is set.
+    /// All images with their names, newest first; images that are only a step of another one, or one of several
+    /// behind a name, are left out unless `all` is set.
     pub fn list(&self, all: bool) -> Vec<NamedImage> {
         let model = self.read();
         let mut references = by_image(&model.references);
-        let parents: std::collections::HashSet<_> = model
+        let mut parents: std::collections::HashSet<_> = model
             .images
             .values()
             .filter_map(|image| image.parent)
             .collect();
+        parents.extend(model.sets.values().flatten().copied());
         let mut images: Vec<_> = model
             .images
             .values()
@@ -123,11 +124,11 @@ impl Store {
         images
     }
 
-    /// Gives an image another name; answers what the name stood for before.
-    pub fn tag(&self, image: &str, name: &Reference) -> Result<Option<Digest>, ImageError> {
+    /// Gives an image, or what a name stands for, another name; answers what the name stood for before.
+    pub fn tag(&self, text: &str, name: &Reference) -> Result<Option<Digest>, ImageError> {
         let name = name.clone().with_default_tag();
         let _changing = self.changing();
-        let image = self.resolve(image)?;
+        let image = self.resolve(text)?;
         let tagged = jiff::Timestamp::now().to_string();
         let record = ImageRecord {
             tagged: Some(tagged.clone()),
@@ -141,7 +142,10 @@ impl Store {
         let mut renewed = Image::clone(&image);
         renewed.tagged = Some(tagged);
         model.images.insert(image.id, Arc::new(renewed));
-        Ok(model.references.insert(name, image.id))
+        let before = model.references.insert(name.clone(), image.id);
+        drop(model);
+        self.copy_set(text, &name)?;
+        Ok(before)
     }
 
     /// The history of an image, newest step first.

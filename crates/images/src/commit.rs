@@ -45,6 +45,8 @@ impl ReadLayer {
 pub struct CommitRequest {
     /// The image below; none for the first layer of all.
     pub parent: Option<Digest>,
+    /// What an image without one below is for; this machine without it.
+    pub platform: Option<Platform>,
     /// `Env`, `Cmd`, `Entrypoint`, ...
     pub config: Map<String, Value>,
     pub author: String,
@@ -101,7 +103,7 @@ impl Store {
         request: CommitRequest,
     ) -> Result<Digest, ImageError> {
         let layer = layer.into().filter(|layer| !layer.is_empty());
-        let mut document = self.ground(request.parent.as_ref())?;
+        let mut document = self.ground(request.parent.as_ref(), request.platform.as_ref())?;
         let now = jiff::Timestamp::now().to_string();
         let created = request.created.unwrap_or(now);
         if let Some(layer) = &layer {
@@ -138,15 +140,23 @@ impl Store {
     }
 
     /// What an image leaves to one that is made on top of it.
-    pub(crate) fn ground(&self, parent: Option<&Digest>) -> Result<Value, ImageError> {
+    pub(crate) fn ground(
+        &self,
+        parent: Option<&Digest>,
+        platform: Option<&Platform>,
+    ) -> Result<Value, ImageError> {
         let Some(parent) = parent else {
-            return Ok(from_nothing());
+            let host = Platform::host();
+            return Ok(from_nothing(platform.unwrap_or(&host)));
         };
         let bytes = self.config_bytes(parent)?;
         let parent: Value = serde_json::from_slice(&bytes).map_err(|error| {
             ImageError::Archive(format!("invalid image configuration: {error}"))
         })?;
-        let mut document = from_nothing();
+        let mut document = from_nothing(&Platform {
+            variant: None,
+            ..Platform::host()
+        });
         for key in [
             "architecture",
             "variant",
@@ -164,14 +174,17 @@ impl Store {
     }
 }
 
-fn from_nothing() -> Value {
-    let host = Platform::host();
-    json!({
-        "architecture": host.architecture,
-        "os": host.os,
+fn from_nothing(platform: &Platform) -> Value {
+    let mut document = json!({
+        "architecture": platform.architecture,
+        "os": platform.os,
         "rootfs": {"type": "layers", "diff_ids": []},
         "history": [],
-    })
+    });
+    if let Some(variant) = &platform.variant {
+        document["variant"] = json!(variant);
+    }
+    document
 }
 
 /// Adds to a list, or begins one.

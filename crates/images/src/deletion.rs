@@ -7,6 +7,7 @@ use cais_types::{ContainerId, Digest, Reference};
 
 use crate::error::ImageError;
 use crate::model::{Image, REFERENCES};
+use crate::set::forget_sets;
 use crate::store::Store;
 
 /// A container and the image it was made from.
@@ -66,6 +67,7 @@ impl Store {
         let mut removed = Vec::new();
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
         let by_id = !digits.is_empty() && image.id.hex().starts_with(digits);
+        let others = self.others_of(&references);
         if by_id {
             if is_single(&references) {
                 let checks = Checks {
@@ -78,10 +80,12 @@ impl Store {
         } else {
             let last = self.remove_name(text, &image, options.force, users, &mut removed)?;
             if !last || self.is_held(&image.id) {
+                self.delete_unneeded(&others, options, users, &mut removed)?;
                 return Ok(removed);
             }
         }
         self.delete_with_parents(&image, options, users, &mut removed)?;
+        self.delete_unneeded(&others, options, users, &mut removed)?;
         Ok(removed)
     }
 
@@ -148,16 +152,20 @@ impl Store {
         let _changing = self.changing();
         let references = self.read().references_of(&image.id);
         let known = self.read().images.contains_key(&image.id);
-        let needed = self.has_children(&image.id) || self.is_held(&image.id);
+        let needed = self.has_children(&image.id)
+            || self.is_held(&image.id)
+            || self.read().is_member(&image.id);
         if !known || !wanted(&references) || needed {
             return Ok(());
         }
+        let others = self.others_of(&references);
         self.untag(image, &references, &mut pruned.removed)?;
         let options = RemoveOptions {
             force: false,
             prune_parents,
         };
         self.delete_with_parents(image, options, users, &mut pruned.removed)?;
+        self.delete_unneeded(&others, options, users, &mut pruned.removed)?;
         pruned.freed += before.saturating_sub(self.disk_usage().layers);
         Ok(())
     }
@@ -216,17 +224,18 @@ impl Store {
                 for name in names {
                     changes.delete(REFERENCES, &name.to_string())?;
                 }
-                Ok(())
+                forget_sets(changes, names)
             })?;
         let mut model = self.write();
         for name in names {
             model.references.remove(name);
+            model.sets.remove(name);
             removed.push(Removed::Untagged(name.familiar(), image.id));
         }
         Ok(())
     }
 
-    fn delete_with_parents(
+    pub(crate) fn delete_with_parents(
         &self,
         image: &Arc<Image>,
         options: RemoveOptions,
@@ -289,6 +298,10 @@ impl Store {
         }
         if self.is_held(&image.id) {
             let why = "image is being used by a running build";
+            return conflict("cannot be forced", why.to_owned());
+        }
+        if self.read().is_member(&image.id) {
+            let why = "image is one of several platforms of a name";
             return conflict("cannot be forced", why.to_owned());
         }
         if let Some(user) = user(true) {

@@ -21,6 +21,7 @@ mod model;
 mod placed;
 mod repeat;
 mod restore;
+mod set;
 mod snapshot;
 mod squash;
 mod store;
@@ -30,6 +31,7 @@ mod usage;
 
 pub use archive::import::ImportRequest;
 pub use archive::instruction::apply_changes;
+pub use archive::save::SetManifest;
 pub use archive::load::{LoadEvent, LoadedImage, Progress};
 pub use catalog::{DiskUsage, HistoryLine};
 pub use check::{Checked, Fault, Finding};

@@ -17,6 +17,8 @@ pub const REFERENCES: &str = "reference";
 pub const LAYERS: &str = "layer";
 /// Table of the last use of images, seconds since 1970, by the hex digits of the image id.
 pub const USED: &str = "image-used";
+/// Table of what names stand for besides one image, by full reference.
+pub const SETS: &str = "image-set";
 /// Table of the compressed forms of a layer by the hex digits of its diff id.
 pub const FORMS: &str = "layer-form";
 
@@ -149,6 +151,8 @@ impl NamedImage {
 pub struct Model {
     pub images: BTreeMap<Digest, Arc<Image>>,
     pub references: BTreeMap<Reference, Digest>,
+    /// Names that stand for several images; each leads to one of these.
+    pub sets: BTreeMap<Reference, Vec<Digest>>,
     pub layers: HashMap<Digest, LayerRecord>,
     /// Read/write layers, and the chain id each stands on.
     pub containers: HashMap<ContainerId, Option<Digest>>,

@@ -22,7 +22,7 @@ impl Store {
             serde_json::from_slice(&self.config_bytes(source)?).map_err(|error| {
                 ImageError::Archive(format!("invalid image configuration: {error}"))
             })?;
-        let mut document = self.ground(request.parent.as_ref())?;
+        let mut document = self.ground(request.parent.as_ref(), request.platform.as_ref())?;
         let Some(step) = next(&document["history"], &theirs["history"]) else {
             return Ok(None);
         };

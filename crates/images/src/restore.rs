@@ -48,6 +48,7 @@ impl Store {
                 _ => self.db.delete(Durability::Process, REFERENCES, &name)?,
             }
         }
+        self.restore_sets(&mut model)?;
         for (key, used) in self.db.all::<i64>(USED)? {
             match digest_of(&key) {
                 Ok(image) if model.images.contains_key(&image) => {

@@ -87,7 +87,7 @@ impl Store {
             .map_err(|error| {
                 ImageError::Archive(format!("invalid image configuration: {error}"))
             })?;
-        let mut ground = self.ground(request.base.as_ref())?;
+        let mut ground = self.ground(request.base.as_ref(), None)?;
         let kept = ground["history"].as_array().map_or(0, Vec::len);
         let lines = document["history"].as_array_mut().into_iter().flatten();
         for line in lines.skip(kept) {

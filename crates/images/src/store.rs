@@ -22,6 +22,7 @@ use crate::model::{
     FORMS, IMAGES, Image, ImageRecord, KeptManifest, LAYERS, LayerRecord, Model, REFERENCES, USED,
 };
 use crate::placed::{Placed, PlacedLayer};
+use crate::set::forget_sets;
 use crate::transfer::SeenForm;
 
 /// All images, their layers, and the read/write layers of containers on them. Calls block; share it behind an `Arc`.
@@ -188,7 +189,7 @@ impl Store {
             for reference in &new.references {
                 changes.put(REFERENCES, &reference.to_string(), &id)?;
             }
-            Ok(())
+            forget_sets(changes, &new.references)
         })?;
         let layers = placed.recorded();
         failpoint::reach("commit-recorded");
@@ -212,6 +213,7 @@ impl Store {
         }
         let mut renamed = Vec::new();
         for reference in new.references {
+            model.sets.remove(&reference);
             let before = model.references.insert(reference.clone(), id);
             renamed.extend(before.filter(|old| *old != id).map(|old| (reference, old)));
         }

@@ -75,7 +75,7 @@ fn a_docker_archive_is_loaded_and_saved_bit_by_bit() {
     );
 
     let mut saved = Vec::new();
-    store.save(&["demo".to_owned()], &mut saved).unwrap();
+    store.save(&["demo".to_owned()], None, &mut saved).unwrap();
     let blobs = blobs(&saved);
     for layer in &image.layers {
         assert_eq!(&blobs[&crate::kit::blob(&digest(layer))], layer);
@@ -151,7 +151,7 @@ fn oci_layouts_load_with_every_compression_and_compressed_outside() {
         assert_eq!(load(&store, &archive).unwrap()[0].id, image.id());
         assert_eq!(store.resolve("demo/oci:1").unwrap().id, image.id());
         let mut saved = Vec::new();
-        store.save(&["demo/oci:1".to_owned()], &mut saved).unwrap();
+        store.save(&["demo/oci:1".to_owned()], None, &mut saved).unwrap();
         let layer = crate::kit::blob(&digest(&image.layers[1]));
         assert_eq!(blobs(&saved)[&layer], image.layers[1]);
         // Loaded again, nothing is unpacked.
@@ -182,7 +182,7 @@ fn a_name_twice_in_one_layer_is_saved_as_it_came() {
     let store = root.open();
     load(&store, &image.docker_archive()).unwrap();
     let mut saved = Vec::new();
-    store.save(&[image.id().to_string()], &mut saved).unwrap();
+    store.save(&[image.id().to_string()], None, &mut saved).unwrap();
     let name = crate::kit::blob(&digest(&image.layers[0]));
     assert_eq!(blobs(&saved)[&name], image.layers[0]);
     let merged = store.open_image_root(&image.id()).unwrap();
@@ -209,7 +209,7 @@ fn a_layer_is_kept_once_per_place_and_copied_to_a_new_place() {
     assert_eq!(root.names("layers").len(), 5);
     let mut saved = Vec::new();
     store
-        .save(&["turned".to_owned(), "grown".to_owned()], &mut saved)
+        .save(&["turned".to_owned(), "grown".to_owned()], None, &mut saved)
         .unwrap();
     let other = Root::new();
     assert_eq!(load(&other.open(), &saved).unwrap().len(), 2);

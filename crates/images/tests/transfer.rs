@@ -52,6 +52,7 @@ impl Remote {
                 .map(|(place, (blob, _))| (blob.clone(), self.diff(place)))
                 .collect(),
             references: vec![name, by_digest],
+            holder: None,
             manifest,
         }
     }
@@ -95,7 +96,7 @@ fn a_pulled_image_keeps_its_manifest_its_names_and_what_its_layers_came_as() {
     assert_eq!(named.tags(), ["localhost:5000/app:1"]);
     assert_eq!(named.digests().len(), 1);
     let sent = store
-        .outgoing(&"localhost:5000/app:1".parse().unwrap())
+        .outgoing(&"localhost:5000/app:1".parse().unwrap(), None)
         .unwrap();
     assert_eq!(sent.manifest.unwrap().0, br#"{"schemaVersion":2}"#);
     for (place, layer) in sent.layers.iter().enumerate() {
@@ -209,7 +210,7 @@ fn a_damaged_layer_is_found_by_a_push_and_replaced_by_a_pull() {
     let store = Arc::new(root.open());
     remote.pull(&store, "app:latest");
     let name: Reference = "app:latest".parse().unwrap();
-    let broken = store.outgoing(&name).unwrap().layers[1].clone();
+    let broken = store.outgoing(&name, None).unwrap().layers[1].clone();
     let file = root
         .path()
         .join("layers")
@@ -256,7 +257,7 @@ fn layers_are_written_in_the_forms_that_are_remembered() {
     )
     .unwrap();
     let name: Reference = "app:latest".parse().unwrap();
-    let layer = store.outgoing(&name).unwrap().layers.remove(0);
+    let layer = store.outgoing(&name, None).unwrap().layers.remove(0);
     assert!(layer.forms.is_empty());
     for (compression, media_type) in [
         (PushCompression::Gzip, media_type::LAYER_GZIP),
@@ -279,7 +280,7 @@ fn layers_are_written_in_the_forms_that_are_remembered() {
                 reproducible: true,
             })
             .unwrap();
-        let form = store.outgoing(&name).unwrap().layers[0].forms[0].clone();
+        let form = store.outgoing(&name, None).unwrap().layers[0].forms[0].clone();
         assert!(form.reproducible());
         assert_eq!((form.digest, form.size), (blob.digest, blob.size));
         // What was pushed can be pulled.
@@ -302,7 +303,7 @@ fn layers_are_written_in_the_forms_that_are_remembered() {
             "An image does not exist locally with the tag: none",
         ),
     ] {
-        let error = store.outgoing(&name.parse().unwrap()).err().unwrap();
+        let error = store.outgoing(&name.parse().unwrap(), None).err().unwrap();
         assert_eq!(error.to_string(), want);
     }
 }
@@ -312,7 +313,7 @@ fn an_image_that_is_pushed_keeps_its_layers_when_it_is_removed_meanwhile() {
     let (root, remote) = (Root::new(), Remote::new(&["one"]));
     let store = Arc::new(root.open());
     remote.pull(&store, "app:latest");
-    let sent = store.outgoing(&"app:latest".parse().unwrap()).unwrap();
+    let sent = store.outgoing(&"app:latest".parse().unwrap(), None).unwrap();
     let options = cais_images::RemoveOptions {
         force: true,
         prune_parents: true,

@@ -51,6 +51,7 @@ pub async fn pull(call: &Call, image: &str) -> Result<Reply> {
         reference,
         platform,
         auth: header(call),
+        holder: None,
     };
     Ok(reply::progress(call.backends.registries.pull(query).await?))
 }

@@ -1,5 +1,6 @@
 //! RUN: a command in a container on the image so far; what it writes is the layer.
 
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Error, Result};
 use serde_json::json;
 
@@ -77,10 +78,17 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
 
 fn execute(stage: &mut StageRun<'_>, step: RunStep, created_by: String, key: &str) -> Result<()> {
     let command = step.argv.join(" ");
-    let mut events = Events { log: &stage.log };
+    let mut events = Events {
+        log: &stage.log,
+        format_error: false,
+    };
     let ran = stage.ports.executor.run(step, &mut events)?;
+    let format_error = events.format_error;
     let container = ran.container;
     if ran.code != 0 {
+        if format_error && let Some(platform) = stage.foreign()? {
+            stage.log.text(&no_emulator(&platform))?;
+        }
         if stage.request.force_remove {
             discard(stage, &container)?;
         }
@@ -127,8 +135,20 @@ fn created_by(args: &[String], argv: &[String]) -> String {
     words.join(" ")
 }
 
+/// Why a command of another platform does not run.
+fn no_emulator(platform: &Platform) -> String {
+    let host = Platform::host();
+    format!(
+        "The image is for {platform} and this host is {host}: RUN needs an emulator for {} in /proc/sys/fs/binfmt_misc \
+         (qemu-user-static, registered with the flag F). FROM --platform=$BUILDPLATFORM and COPY need none.\n",
+        platform.architecture
+    )
+}
+
 struct Events<'a> {
     log: &'a crate::messages::StageLog,
+    /// Whether the kernel did not know what to do with the command.
+    format_error: bool,
 }
 
 impl RunEvents for Events<'_> {
@@ -139,6 +159,7 @@ impl RunEvents for Events<'_> {
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         let text = String::from_utf8_lossy(bytes);
+        self.format_error |= text.contains("exec format error");
         let text = match stream {
             Stream::Stdout => text.into_owned(),
             // Docker's clients show what a step printed as an error in red.

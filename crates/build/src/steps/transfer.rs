@@ -310,10 +310,10 @@ pub fn source_image(stage: &StageRun<'_>, from: &str) -> Result<Digest> {
             )));
         }
         (Some(NamedContext::Image(image)), _) => {
-            Some(stage.base_image(image, &stage.request.platform)?)
+            Some(stage.base_image(image)?)
         }
         (None, Some(index)) => stage.progress.wait(index)?.image,
-        (None, None) => Some(stage.base_image(from, &stage.request.platform)?),
+        (None, None) => Some(stage.base_image(from)?),
     };
     image.ok_or_else(|| Error::invalid(format!("stage {from} has no files to copy")))
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
 use cais_images::{
-    CommitRequest, Fault, Finding, ImageConfig, NamedImage, RemoveOptions, Removed, Store, Upper,
+    CommitRequest, Fault, Finding, ImageConfig, NamedImage, RemoveOptions, Removed, SetManifest,
+    Store, Upper,
 };
 use cais_services::images::{
     CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed,
@@ -16,7 +17,8 @@ use cais_services::images::{
 use cais_types::api::query::ImportQuery;
 use cais_types::api::{
     CheckFinding, CheckSummary, FilesystemChange, GraphDriver, HistoryItem, ImageInspect,
-    ImageMetadata, ImageSummary, RootFs, ZERO_TIME,
+    ImageMetadata, ImagePlatform, ImageSummary, ManifestAttestation, ManifestImage, ManifestSize,
+    ManifestSummary, RootFs, UnpackedSize, ZERO_TIME,
 };
 use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
@@ -140,8 +142,7 @@ impl ImageCatalog for Images {
     }
 
     fn inspect(&self, name: &str, platform: Option<&Platform>) -> Result<ImageInspect> {
-        let named = self.0.inspect(name)?;
-        named.image.check_platform(name, platform)?;
+        let named = self.0.inspect_for(name, platform)?;
         let config = self.0.config(&named.image.id)?;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         Ok(ImageInspect {
@@ -181,6 +182,17 @@ impl ImageCatalog for Images {
         })
     }
 
+    fn manifests(&self, names: &[String]) -> Result<Option<Vec<(Digest, ManifestSummary)>>> {
+        for name in names {
+            let manifests = self.0.set_manifests(&reference(name)?)?;
+            if !manifests.is_empty() {
+                let summaries = manifests.iter().map(|one| (one.image.id, manifest(one)));
+                return Ok(Some(summaries.collect()));
+            }
+        }
+        Ok(None)
+    }
+
     fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
         let lines = self.0.history(name)?.into_iter();
         Ok(lines
@@ -218,6 +230,21 @@ impl ImageCatalog for Images {
             .into_iter()
             .map(told)
             .collect())
+    }
+
+    fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: &[Platform],
+        users: &[ImageUser],
+    ) -> Result<Option<Vec<RemovedImage>>> {
+        let mut removed = Vec::new();
+        if platforms.is_empty() {
+            return Ok(None);
+        }
+        let users = in_store(users);
+        let others = self.0.remove_platforms(name, platforms, &users, &mut removed)?;
+        Ok(others.then(|| removed.into_iter().map(told).collect()))
     }
 
     fn prune(
@@ -272,8 +299,13 @@ impl ImageCatalog for Images {
         Ok(loaded.map(|one| one.id).collect())
     }
 
-    fn save(&self, names: &[String], mut out: &mut dyn Write) -> Result<()> {
-        Ok(self.0.save(names, &mut out)?)
+    fn save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+        mut out: &mut dyn Write,
+    ) -> Result<()> {
+        Ok(self.0.save(names, platform, &mut out)?)
     }
 
     fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest> {
@@ -315,6 +347,7 @@ impl ImageCatalog for Images {
                 comment: order.comment,
                 created_by: order.created_by,
                 created: None,
+                platform: None,
                 container: Some(container),
                 references: reference.into_iter().collect(),
                 holder: None,
@@ -358,6 +391,52 @@ impl ImageCatalog for Images {
     fn export(&self, root: BorrowedFd<'_>, mut out: &mut dyn Write) -> Result<()> {
         cais_images::export(root, &mut out)
             .map_err(|error| Error::internal(format!("export: {error}")).with_source(error))
+    }
+}
+
+fn manifest(manifest: &SetManifest) -> ManifestSummary {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let descriptor = &manifest.descriptor;
+    let platform = descriptor.platform.clone().unwrap_or_default();
+    let platform = ImagePlatform {
+        os_version: text(&platform.os_version),
+        variant: text(&platform.variant),
+        os_features: platform.os_features.unwrap_or_default(),
+        architecture: platform.architecture,
+        os: platform.os,
+    };
+    let content = manifest.size.cast_signed();
+    let unpacked = match manifest.about {
+        Some(_) => 0,
+        None => manifest.image.size.cast_signed(),
+    };
+    ManifestSummary {
+        id: descriptor.digest.to_string(),
+        descriptor: cais_types::api::Descriptor {
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest.to_string(),
+            size: descriptor.size.cast_signed(),
+            annotations: descriptor.annotations.clone().unwrap_or_default(),
+            platform: Some(platform.clone()),
+            ..cais_types::api::Descriptor::default()
+        },
+        available: true,
+        size: ManifestSize {
+            content,
+            total: content + unpacked,
+        },
+        kind: match manifest.about {
+            Some(_) => "attestation".to_owned(),
+            None => "image".to_owned(),
+        },
+        image_data: manifest.about.is_none().then(|| ManifestImage {
+            platform,
+            size: UnpackedSize { unpacked },
+            ..ManifestImage::default()
+        }),
+        attestation_data: manifest.about.map(|about| ManifestAttestation {
+            r#for: about.to_string(),
+        }),
     }
 }
 

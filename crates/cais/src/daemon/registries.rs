@@ -127,7 +127,7 @@ impl RegistryAccess for Access {
             platform: query.platform,
             auth: query.auth.and_then(credentials),
         };
-        let store = Arc::new(PullInto::new(Arc::clone(&self.store)));
+        let store = Arc::new(PullInto::new(Arc::clone(&self.store), query.holder));
         let client = self.client.clone();
         transfer(events, async move {
             let pulled = client.pull(request, store, sink).await?;
@@ -143,7 +143,10 @@ impl RegistryAccess for Access {
             auth: query.auth.and_then(credentials),
         };
         let (client, images) = (self.client.clone(), Arc::clone(&self.store));
-        let store = Arc::new(PushFrom(Arc::clone(&self.store)));
+        let store = Arc::new(PushFrom {
+            store: Arc::clone(&self.store),
+            platform: query.platform,
+        });
         transfer(events, async move {
             let pushed = client.push(request, store, sink).await?;
             let id = |name: &Reference| Some(images.resolve(&name.familiar()).ok()?.id);

@@ -5,23 +5,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cais_distribution::client::store::{
     Compression, KnownBlob, PullStore, Pulled, PulledImage, PushStore, PushedImage, PushedLayer,
-    UnpackedLayer,
+    PushedSet, UnpackedLayer,
 };
-use cais_images::{Form, Incoming, Kept, OutgoingLayer, PushCompression, SeenForm, Store};
-use cais_types::oci::{Descriptor, Document};
+use cais_images::{Form, Incoming, Kept, Outgoing, OutgoingLayer, PushCompression, SeenForm, Store};
+use cais_types::oci::{Descriptor, Document, Platform};
 use cais_types::{Digest, Error, Reference, Result};
 
 /// One pull's view of the store: layers it was told to be there stay until it has ended.
 pub struct PullInto {
     store: Arc<Store>,
+    /// Who keeps the images, which get no names then.
+    holder: Option<u64>,
     kept: Mutex<Vec<Kept>>,
 }
 
 impl PullInto {
     /// A view for one pull.
-    pub fn new(store: Arc<Store>) -> Self {
+    pub fn new(store: Arc<Store>, holder: Option<u64>) -> Self {
         Self {
             store,
+            holder,
             kept: Mutex::default(),
         }
     }
@@ -66,7 +69,11 @@ impl PullStore for PullInto {
             manifest: image.manifest,
             media_type: image.media_type,
             layers: image.layers,
-            references: image.references,
+            references: match self.holder {
+                Some(_) => Vec::new(),
+                None => image.references,
+            },
+            holder: self.holder,
         };
         let ours = |(_, layer): (Digest, UnpackedLayer)| {
             let foreign = |_| Error::internal("a layer of another store");
@@ -81,28 +88,31 @@ impl PullStore for PullInto {
 }
 
 /// The store as pushes see it.
-pub struct PushFrom(pub Arc<Store>);
+pub struct PushFrom {
+    pub store: Arc<Store>,
+    /// The only one that is sent.
+    pub platform: Option<Platform>,
+}
 
 impl PushStore for PushFrom {
+    fn set(&self, name: &Reference) -> Result<Option<PushedSet>> {
+        if self.platform.is_some() {
+            return Ok(None);
+        }
+        let set = self.store.outgoing_set(name)?;
+        Ok(set.map(|(set, images)| PushedSet {
+            set,
+            images: images.into_iter().map(image).collect(),
+        }))
+    }
+
     fn image(&self, name: &Reference) -> Result<PushedImage> {
-        let image = self.0.outgoing(name)?;
-        let manifest = image.manifest.and_then(|(bytes, media_type)| {
-            match Document::parse(&bytes, Some(&media_type)) {
-                Ok(Document::Manifest(manifest)) => Some((*manifest, bytes, media_type)),
-                _ => None,
-            }
-        });
-        Ok(PushedImage {
-            id: image.id,
-            config: image.config,
-            layers: image.layers.into_iter().map(layer).collect(),
-            manifest,
-            pin: image.pin,
-        })
+        let outgoing = self.store.outgoing(name, self.platform.as_ref())?;
+        Ok(image(outgoing))
     }
 
     fn tags(&self, repository: &str) -> Vec<Reference> {
-        self.0.tags_of(repository)
+        self.store.tags_of(repository)
     }
 
     fn write_layer(
@@ -116,7 +126,7 @@ impl PushStore for PushFrom {
             Compression::Zstd => PushCompression::Zstd,
             Compression::None => PushCompression::None,
         };
-        let store = &self.0;
+        let store = &self.store;
         Ok(store.write_layer(&layer.chain, &layer.diff, compression, out)?)
     }
 
@@ -127,7 +137,7 @@ impl PushStore for PushFrom {
         repository: &str,
         reproducible: bool,
     ) -> Result<()> {
-        Ok(self.0.remember_form(&SeenForm {
+        Ok(self.store.remember_form(&SeenForm {
             diff: *diff,
             blob: blob.clone(),
             repository: repository.to_owned(),
@@ -136,7 +146,24 @@ impl PushStore for PushFrom {
     }
 
     fn pushed(&self, id: &Digest, digest: &Reference) -> Result<()> {
-        Ok(self.0.pushed(id, digest)?)
+        Ok(self.store.pushed(id, digest)?)
+    }
+}
+
+fn image(image: Outgoing) -> PushedImage {
+    let manifest = image.manifest.and_then(|(bytes, media_type)| {
+        match Document::parse(&bytes, Some(&media_type)) {
+            Ok(Document::Manifest(manifest)) => Some((*manifest, bytes, media_type)),
+            _ => None,
+        }
+    });
+    PushedImage {
+        id: image.id,
+        platform: image.platform,
+        config: image.config,
+        layers: image.layers.into_iter().map(layer).collect(),
+        manifest,
+        pin: image.pin,
     }
 }
 

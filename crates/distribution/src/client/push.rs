@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cais_sys::failpoint;
-use cais_types::oci::{Descriptor, Manifest, media_type};
+use cais_types::oci::set::Encoded;
+use cais_types::oci::{Descriptor, Manifest, Platform, media_type};
 use cais_types::{Digest, Error, Reference};
 use futures_util::future::try_join_all;
 
@@ -14,7 +15,7 @@ use super::progress::{Event, ProgressSink, Step};
 use super::registry::Shared;
 use super::repository::{Repository, digest_of};
 use super::request::{PushRequest, PushedReference, RawManifest};
-use super::store::{Compression, PushStore, PushedImage, PushedLayer};
+use super::store::{Compression, PushStore, PushedImage, PushedLayer, PushedSet};
 use super::transfers::blocking;
 use super::upload::{Uploads, compression_of};
 
@@ -33,7 +34,6 @@ pub async fn push(
         .await?;
     let mut pushed = Vec::new();
     for reference in references {
-        let image = image(&store, &reference).await?;
         let uploads = Uploads {
             target: &target,
             name: name.clone(),
@@ -42,7 +42,10 @@ pub async fn push(
             slots: shared.uploads.clone(),
             progress,
         };
-        pushed.push(one(&uploads, &reference, image).await?);
+        pushed.push(match set(&store, &reference).await? {
+            Some(set) => all(&uploads, &reference, set).await?,
+            None => one(&uploads, &reference, image(&store, &reference).await?).await?,
+        });
     }
     Ok(pushed)
 }
@@ -70,6 +73,16 @@ async fn references(
     Ok(tags)
 }
 
+async fn set(
+    store: &Arc<dyn PushStore>,
+    reference: &Reference,
+) -> Result<Option<PushedSet>, RegistryError> {
+    let (store, reference) = (store.clone(), reference.clone());
+    blocking(move || store.set(&reference))
+        .await?
+        .map_err(RegistryError::Store)
+}
+
 async fn image(
     store: &Arc<dyn PushStore>,
     reference: &Reference,
@@ -80,12 +93,12 @@ async fn image(
         .map_err(RegistryError::Store)
 }
 
-async fn one(
+/// Sees to it that the layers of an image are in the repository; answers in which form, lowest first.
+async fn layers(
     uploads: &Uploads<'_>,
-    reference: &Reference,
-    image: PushedImage,
-) -> Result<PushedReference, RegistryError> {
-    let originals = original_layers(&image);
+    image: &PushedImage,
+) -> Result<Vec<Descriptor>, RegistryError> {
+    let originals = original_layers(image);
     let mut unique: Vec<(&PushedLayer, Option<&Descriptor>)> = Vec::new();
     for (place, layer) in image.layers.iter().enumerate() {
         if unique.iter().all(|(other, _)| other.diff != layer.diff) {
@@ -97,16 +110,85 @@ async fn one(
         let blob = uploads.layer(layer, original).await?;
         Ok::<_, RegistryError>((layer.diff, blob))
     }));
-    let (blobs, ()) = tokio::try_join!(sent, config(uploads.target, &image))?;
+    let config = blob(uploads.target, &image.id, &image.config);
+    let (blobs, ()) = tokio::try_join!(sent, config)?;
     let blobs: HashMap<Digest, Descriptor> = blobs.into_iter().collect();
-    let layers = image
-        .layers
-        .iter()
-        .filter_map(|layer| blobs.get(&layer.diff));
-    let layers: Vec<Descriptor> = layers.cloned().collect();
+    let layers = image.layers.iter();
+    let layers = layers.filter_map(|layer| blobs.get(&layer.diff));
+    Ok(layers.cloned().collect())
+}
+
+async fn one(
+    uploads: &Uploads<'_>,
+    reference: &Reference,
+    image: PushedImage,
+) -> Result<PushedReference, RegistryError> {
+    let layers = layers(uploads, &image).await?;
     let manifest = manifest_of(&image, layers)?;
-    let tag = reference.tag().unwrap_or("latest");
     failpoint::reach("push-manifest");
+    name(uploads, reference, &image.id, manifest).await
+}
+
+/// Pushes several images, what is attested of them, and the index of them all.
+async fn all(
+    uploads: &Uploads<'_>,
+    reference: &Reference,
+    pushed: PushedSet,
+) -> Result<PushedReference, RegistryError> {
+    let (mut manifests, mut attestations) = (Vec::new(), Vec::new());
+    let is_index = pushed.set.is_index();
+    for (member, image) in pushed.set.members.iter().zip(&pushed.images) {
+        let config = Descriptor::new(media_type::CONFIG, image.id, image.config.len() as u64);
+        let layers = layers(uploads, image).await?.into_iter().map(oci_layer);
+        let manifest = member.manifest(config, layers.collect(), image.platform.clone());
+        if !is_index {
+            return name(uploads, reference, &image.id, raw(manifest)).await;
+        }
+        if let Some(attestation) = member.attestation(reference, &manifest.descriptor) {
+            for document in &attestation.blobs {
+                let digest = &document.descriptor.digest;
+                blob(uploads.target, digest, &document.bytes).await?;
+            }
+            attestations.push(manifest_by_digest(uploads, attestation.manifest).await?);
+        }
+        manifests.push(manifest_by_digest(uploads, manifest).await?);
+    }
+    let index = pushed.set.index([manifests, attestations].concat());
+    failpoint::reach("push-manifest");
+    let host = Platform::host();
+    let main = pushed.images.iter();
+    let main = main.min_by_key(|image| host.fit(&image.platform).unwrap_or(u32::MAX));
+    let main = main.ok_or_else(|| RegistryError::Settings("a set without images".into()))?;
+    name(uploads, reference, &main.id, raw(index)).await
+}
+
+async fn manifest_by_digest(
+    uploads: &Uploads<'_>,
+    document: Encoded,
+) -> Result<Descriptor, RegistryError> {
+    let descriptor = document.descriptor.clone();
+    let manifest = raw(document);
+    let digest = manifest.digest.to_string();
+    uploads.target.put_manifest(&digest, &manifest).await?;
+    Ok(descriptor)
+}
+
+fn raw(document: Encoded) -> RawManifest {
+    RawManifest {
+        digest: document.descriptor.digest,
+        bytes: document.bytes.into(),
+        media_type: document.descriptor.media_type,
+    }
+}
+
+/// Gives the repository a manifest by its name, and the image here the digest of it.
+async fn name(
+    uploads: &Uploads<'_>,
+    reference: &Reference,
+    id: &Digest,
+    manifest: RawManifest,
+) -> Result<PushedReference, RegistryError> {
+    let tag = reference.tag().unwrap_or("latest");
     uploads.target.put_manifest(tag, &manifest).await?;
     let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
     uploads
@@ -117,7 +199,7 @@ async fn one(
         digest,
         size,
     });
-    pushed(&uploads.store, &image.id, reference, &digest).await?;
+    pushed(&uploads.store, id, reference, &digest).await?;
     Ok(PushedReference {
         reference: reference.clone(),
         digest,
@@ -147,12 +229,12 @@ fn original_layers(image: &PushedImage) -> Option<&[Descriptor]> {
     fits.then_some(manifest.layers.as_slice())
 }
 
-/// Sees to it that the configuration is in the repository.
-async fn config(target: &Repository, image: &PushedImage) -> Result<(), RegistryError> {
-    if target.has_blob(&image.id).await?.is_some() {
+/// Sees to it that a small blob is in the repository.
+async fn blob(target: &Repository, digest: &Digest, bytes: &[u8]) -> Result<(), RegistryError> {
+    if target.has_blob(digest).await?.is_some() {
         return Ok(());
     }
-    put_small(target, &image.id, image.config.clone().into()).await
+    put_small(target, digest, Bytes::copy_from_slice(bytes)).await
 }
 
 /// Uploads a blob that is in memory.
@@ -220,6 +302,11 @@ fn manifest_of(image: &PushedImage, layers: Vec<Descriptor>) -> Result<RawManife
         bytes: bytes.into(),
         media_type: kind.to_owned(),
     })
+}
+
+fn oci_layer(layer: Descriptor) -> Descriptor {
+    let kind = layer_kind(compression_of(&layer.media_type), true);
+    Descriptor::new(kind, layer.digest, layer.size)
 }
 
 fn layer_kind(compression: Compression, is_oci: bool) -> &'static str {

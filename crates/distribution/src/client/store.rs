@@ -5,7 +5,7 @@ use std::any::Any;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use cais_types::oci::{Descriptor, Manifest};
+use cais_types::oci::{Descriptor, ImageSet, Manifest, Platform};
 use cais_types::{Digest, Reference, Result};
 
 /// A layer that is unpacked and verified and has no name yet. Pulls at the same time that want the same layer share it: each
@@ -106,6 +106,7 @@ pub struct PushedLayer {
 pub struct PushedImage {
     /// The image's id, the digest of its configuration.
     pub id: Digest,
+    pub platform: Platform,
     pub config: Vec<u8>,
     /// Lowest first.
     pub layers: Vec<PushedLayer>,
@@ -115,8 +116,21 @@ pub struct PushedImage {
     pub pin: Box<dyn Any + Send + Sync>,
 }
 
+/// Several images that are to be pushed under one name.
+pub struct PushedSet {
+    pub set: ImageSet,
+    /// In the order of the set's members.
+    pub images: Vec<PushedImage>,
+}
+
 /// Where pushed images come from.
 pub trait PushStore: Send + Sync {
+    /// All that a name stands for, where that is not one image as it is.
+    ///
+    /// # Errors
+    /// Those of the database; an image that is gone.
+    fn set(&self, name: &Reference) -> Result<Option<PushedSet>>;
+
     /// Finds an image by name.
     ///
     /// # Errors

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cais_distribution::client::store::{
-    Compression, KnownBlob, PullStore, Pulled, PulledImage, PushStore, PushedImage, PushedLayer,
+    Compression, KnownBlob, PullStore, Pulled, PulledImage, PushStore, PushedImage, PushedLayer, PushedSet,
     UnpackedLayer,
 };
-use cais_types::oci::{Descriptor, Document, Manifest, media_type};
+use cais_types::oci::{Descriptor, Document, Manifest, Platform, media_type};
 use cais_types::{Digest, Error, Reference, Result};
 use flate2::write::GzEncoder;
 
@@ -235,6 +235,10 @@ impl Write for Hashing<'_> {
 }
 
 impl PushStore for MemoryStore {
+    fn set(&self, _: &Reference) -> Result<Option<PushedSet>> {
+        Ok(None)
+    }
+
     fn image(&self, name: &Reference) -> Result<PushedImage> {
         let content = self.content();
         let id = content.names.get(&name.to_string()).copied();
@@ -253,6 +257,7 @@ impl PushStore for MemoryStore {
         });
         Ok(PushedImage {
             id,
+            platform: Platform::host(),
             config: image.config,
             layers: layers.collect(),
             manifest: image.manifest,

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use cais_sys::failpoint;
-use cais_types::oci::media_type;
+use cais_types::oci::set::Encoded;
+use cais_types::oci::{Descriptor, ImageSet, Member, Platform, media_type};
 use cais_types::{Digest, Reference};
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use super::manifest::{NAME, REF_NAME};
 use crate::config::ManifestOrIndex;
 use crate::error::ImageError;
 use crate::model::Image;
+use crate::snapshot::Pin;
 use crate::store::Store;
 use crate::tarball::export::{HeaderBlock, pad};
 
@@ -21,6 +23,19 @@ use crate::tarball::export::{HeaderBlock, pad};
 struct Wanted {
     image: Arc<Image>,
     references: Vec<Reference>,
+    /// Those of its names that stand for more than it.
+    sets: BTreeMap<Reference, ImageSet>,
+}
+
+/// A manifest of the index that a name stands for, as [`Store::save`] writes it.
+pub struct SetManifest {
+    pub descriptor: Descriptor,
+    /// Bytes of the manifest and of what it names; layers as tar streams.
+    pub size: u64,
+    /// The image it is of, or that it attests something of.
+    pub image: Arc<Image>,
+    /// The manifest that it attests something of.
+    pub about: Option<Digest>,
 }
 
 /// Something below `blobs/sha256/`.
@@ -30,14 +45,16 @@ enum Blob {
 }
 
 impl Store {
-    /// Writes the images of these names or ids. A name without a tag stands for all its tags.
-    pub fn save(&self, names: &[String], out: &mut impl Write) -> Result<(), ImageError> {
-        let wanted = self.wanted(names)?;
-        let _pins: Vec<_> = wanted
-            .iter()
-            .filter_map(|one| one.image.top())
-            .map(|top| self.pin(top))
-            .collect();
+    /// Writes the images of these names or ids, of several platforms all or the one that is wanted. A name without a tag stands
+    /// for all its tags.
+    pub fn save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+        out: &mut impl Write,
+    ) -> Result<(), ImageError> {
+        let wanted = self.wanted(names, platform)?;
+        let _pins = self.pins(&wanted);
         let mut blobs = BTreeMap::new();
         let mut index = Vec::new();
         let mut manifests = Vec::new();
@@ -45,6 +62,9 @@ impl Store {
         for one in &wanted {
             let (manifest, bytes) = self.describe(one, &mut blobs)?;
             index.extend(descriptors(one, &manifest, bytes, &mut blobs));
+            for (name, set) in &one.sets {
+                index.push(self.describe_set(name, set, &mut blobs)?);
+            }
             manifests.push(docker_manifest(one, &manifest));
             for reference in &one.references {
                 if let (Some(tag), Some(top)) = (reference.tag(), one.image.diffs.last()) {
@@ -71,7 +91,40 @@ impl Store {
         out.flush().map_err(fail)
     }
 
-    fn wanted(&self, names: &[String]) -> Result<Vec<Wanted>, ImageError> {
+    fn pins(&self, wanted: &[Wanted]) -> Vec<Pin<&Self>> {
+        let model = self.read();
+        let sets = wanted.iter().flat_map(|one| one.sets.values());
+        let members = sets.flat_map(|set| &set.members);
+        let members = members.filter_map(|one| model.images.get(&one.image)?.top());
+        let tops: Vec<_> = wanted
+            .iter()
+            .filter_map(|one| one.image.top())
+            .chain(members)
+            .collect();
+        drop(model);
+        tops.into_iter().map(|top| self.pin(top)).collect()
+    }
+
+    fn wanted(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Wanted>, ImageError> {
+        let mut wanted = self.named(names, platform)?;
+        for one in wanted.iter_mut().filter(|_| platform.is_none()) {
+            for name in &one.references {
+                let set = self.set(name)?;
+                one.sets.extend(set.map(|set| (name.clone(), set)));
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn named(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Wanted>, ImageError> {
         let model = self.read();
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut add = |image: Arc<Image>, reference: Option<Reference>| {
@@ -80,6 +133,7 @@ impl Store {
                 wanted.push(Wanted {
                     image,
                     references: Vec::new(),
+                    sets: BTreeMap::new(),
                 });
                 wanted.len() - 1
             });
@@ -99,13 +153,12 @@ impl Store {
                     })
                 })
                 .collect();
-            for (reference, id) in &tags {
-                if let Some(image) = model.images.get(id) {
-                    add(image.clone(), Some((*reference).clone()));
-                }
+            for (reference, _) in &tags {
+                let image = model.find_for(&reference.to_string(), platform)?;
+                add(image, Some((*reference).clone()));
             }
             if tags.is_empty() {
-                let image = model.find(name).map_err(|error| match error {
+                let image = model.find_for(name, platform).map_err(|error| match error {
                     ImageError::NoSuchImage(_) => ImageError::NoSuchReference,
                     other => other,
                 })?;
@@ -122,7 +175,27 @@ impl Store {
         wanted: &Wanted,
         blobs: &mut BTreeMap<Digest, Blob>,
     ) -> Result<(Value, Vec<u8>), ImageError> {
-        let image = &wanted.image;
+        let image = wanted.image.as_ref();
+        let (config, layers) = self.blobs_of(image, blobs)?;
+        if let Some(kept) = self.kept_manifest(image) {
+            return Ok(kept);
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::MANIFEST,
+            "config": config,
+            "layers": layers,
+        });
+        let bytes = manifest.to_string().into_bytes();
+        Ok((manifest, bytes))
+    }
+
+    /// Collects the configuration and the layers of an image.
+    fn blobs_of(
+        &self,
+        image: &Image,
+        blobs: &mut BTreeMap<Digest, Blob>,
+    ) -> Result<(Descriptor, Vec<Descriptor>), ImageError> {
         let config = self.content.get(&image.id)?;
         let mut layers = Vec::new();
         for (diff, chain) in image.diffs.iter().zip(&image.chain) {
@@ -131,22 +204,92 @@ impl Store {
                 size.ok_or_else(|| ImageError::Damaged(chain.hex(), "missing".to_owned()))?;
             let chain = *chain;
             blobs.entry(*diff).or_insert(Blob::Layer { chain, size });
-            layers.push(json!({"mediaType": media_type::LAYER, "digest": diff, "size": size}));
+            layers.push(Descriptor::new(media_type::LAYER, *diff, size));
         }
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": media_type::MANIFEST,
-            "config": {
-                "mediaType": media_type::CONFIG, "digest": image.id, "size": config.len(),
-            },
-            "layers": layers,
-        });
+        let descriptor = Descriptor::new(media_type::CONFIG, image.id, config.len() as u64);
         blobs.insert(image.id, Blob::Document(config));
-        if let Some(kept) = self.kept_manifest(image) {
-            return Ok(kept);
+        Ok((descriptor, layers))
+    }
+
+    /// Collects the blobs of all that a name stands for; answers what leads to it.
+    fn describe_set(
+        &self,
+        name: &Reference,
+        set: &ImageSet,
+        blobs: &mut BTreeMap<Digest, Blob>,
+    ) -> Result<Value, ImageError> {
+        let mut documents = Vec::new();
+        for member in &set.members {
+            documents.push((member, self.member_manifest(member, blobs)?));
         }
-        let bytes = manifest.to_string().into_bytes();
-        Ok((manifest, bytes))
+        let mut keep = |document: Encoded| {
+            let digest = document.descriptor.digest;
+            blobs.insert(digest, Blob::Document(document.bytes));
+            document.descriptor
+        };
+        let (mut manifests, mut attestations) = (Vec::new(), Vec::new());
+        for (member, document) in documents {
+            if let Some(attestation) = member.attestation(name, &document.descriptor) {
+                for blob in attestation.blobs {
+                    keep(blob);
+                }
+                attestations.push(keep(attestation.manifest));
+            }
+            manifests.push(keep(document));
+        }
+        let mut descriptor = match &manifests[..] {
+            [only] if !set.is_index() => only.clone(),
+            _ => keep(set.index([manifests, attestations].concat())),
+        };
+        let annotations = descriptor.annotations.get_or_insert_default();
+        annotations.insert(NAME.to_owned(), name.to_string());
+        let tag = name.tag().unwrap_or_default().to_owned();
+        annotations.insert(REF_NAME.to_owned(), tag);
+        Ok(json!(descriptor))
+    }
+
+    /// The manifests of the index that a name stands for; none where it is no index.
+    pub fn set_manifests(&self, name: &Reference) -> Result<Vec<SetManifest>, ImageError> {
+        let set = self.set(name)?.filter(ImageSet::is_index);
+        let (mut images, mut attestations) = (Vec::new(), Vec::new());
+        for member in set.iter().flat_map(|set| &set.members) {
+            let mut blobs = BTreeMap::new();
+            let document = self.member_manifest(member, &mut blobs)?;
+            let image = self.resolve(&member.image.to_string())?;
+            if let Some(attestation) = member.attestation(name, &document.descriptor) {
+                let blobs = attestation.blobs.iter().map(|blob| blob.descriptor.size);
+                attestations.push(SetManifest {
+                    size: attestation.manifest.descriptor.size + blobs.sum::<u64>(),
+                    descriptor: attestation.manifest.descriptor,
+                    image: image.clone(),
+                    about: Some(document.descriptor.digest),
+                });
+            }
+            let sizes = blobs.values().map(|blob| match blob {
+                Blob::Document(bytes) => bytes.len() as u64,
+                Blob::Layer { size, .. } => *size,
+            });
+            images.push(SetManifest {
+                size: document.descriptor.size + sizes.sum::<u64>(),
+                descriptor: document.descriptor,
+                image,
+                about: None,
+            });
+        }
+        images.append(&mut attestations);
+        Ok(images)
+    }
+
+    /// The manifest of an image of a set, and its blobs.
+    fn member_manifest(
+        &self,
+        member: &Member,
+        blobs: &mut BTreeMap<Digest, Blob>,
+    ) -> Result<Encoded, ImageError> {
+        let image = self.read().images.get(&member.image).cloned();
+        let image = image.ok_or_else(|| ImageError::NoSuchImage(member.image.to_string()))?;
+        let (config, layers) = self.blobs_of(&image, blobs)?;
+        Ok(member.manifest(config, layers, image.platform()))
     }
 
     fn kept_manifest(&self, image: &Image) -> Option<(Value, Vec<u8>)> {
@@ -201,6 +344,8 @@ fn descriptors(
     if wanted.references.is_empty() {
         return vec![plain];
     }
+    let alone = wanted.references.iter();
+    let alone = alone.filter(|name| !wanted.sets.contains_key(name));
     let named = |reference: &Reference| {
         let mut descriptor = plain.clone();
         descriptor["annotations"] = json!({
@@ -208,7 +353,7 @@ fn descriptors(
         });
         descriptor
     };
-    wanted.references.iter().map(named).collect()
+    alone.map(named).collect()
 }
 
 fn docker_manifest(wanted: &Wanted, manifest: &Value) -> Value {

@@ -28,6 +28,8 @@ pub struct Incoming {
     pub layers: Vec<(Descriptor, Digest)>,
     /// The names it gets.
     pub references: Vec<Reference>,
+    /// Number of the holder that keeps it.
+    pub holder: Option<u64>,
 }
 
 impl Store {
@@ -109,6 +111,7 @@ impl Store {
             config: image.config,
             layers: unpacked.into_iter().map(|one| (one.diff, one)).collect(),
             references: image.references,
+            holder: image.holder,
             manifest: Some((image.manifest, image.media_type)),
             forms: forms.collect(),
             ..NewImage::default()

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use cais_state::Durability;
-use cais_types::oci::Descriptor;
+use cais_types::oci::{Descriptor, ImageSet, Platform};
 use cais_types::{Digest, Reference};
 
 use super::compress::{Compression, compress};
@@ -29,6 +29,7 @@ pub struct OutgoingLayer {
 /// An image to be sent; its layers stay as long as the pin lives.
 pub struct Outgoing {
     pub id: Digest,
+    pub platform: Platform,
     pub config: Vec<u8>,
     /// Lowest first.
     pub layers: Vec<OutgoingLayer>,
@@ -38,18 +39,41 @@ pub struct Outgoing {
 }
 
 impl Store {
-    /// Finds an image by name and keeps its layers.
-    pub fn outgoing(self: &Arc<Self>, name: &Reference) -> Result<Outgoing, ImageError> {
+    /// Finds an image by name, of several platforms the one that is wanted, and keeps its layers.
+    pub fn outgoing(
+        self: &Arc<Self>,
+        name: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Outgoing, ImageError> {
+        let id = {
+            let model = self.read();
+            if !model.references.contains_key(name) {
+                return Err(no_such_name(&model.references, name));
+            }
+            model.find_for(&name.to_string(), platform)?.id
+        };
+        self.outgoing_image(&id)
+    }
+
+    /// All that a name stands for, with the layers of each image kept; none for a name of one image as it is.
+    pub fn outgoing_set(
+        self: &Arc<Self>,
+        name: &Reference,
+    ) -> Result<Option<(ImageSet, Vec<Outgoing>)>, ImageError> {
+        let Some(set) = self.set(name)? else {
+            return Ok(None);
+        };
+        let images = set.members.iter();
+        let images = images.map(|one| self.outgoing_image(&one.image));
+        let images = images.collect::<Result<_, _>>()?;
+        Ok(Some((set, images)))
+    }
+
+    fn outgoing_image(self: &Arc<Self>, id: &Digest) -> Result<Outgoing, ImageError> {
         let (image, layers, pin) = {
             let mut model = self.write();
-            let Some(image) = model
-                .references
-                .get(name)
-                .and_then(|id| model.images.get(id))
-            else {
-                return Err(no_such_name(&model.references, name));
-            };
-            let image = image.clone();
+            let image = model.images.get(id).cloned();
+            let image = image.ok_or_else(|| ImageError::NoSuchImage(id.to_string()))?;
             let layers: Option<Vec<_>> = image
                 .chain
                 .iter()
@@ -76,6 +100,7 @@ impl Store {
         });
         Ok(Outgoing {
             id: image.id,
+            platform: image.platform(),
             config: self.content.get(&image.id)?,
             layers,
             // Without it the image is sent with a manifest of our own.

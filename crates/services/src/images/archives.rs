@@ -52,12 +52,12 @@ impl Images {
         names: Vec<String>,
         platform: Option<Platform>,
     ) -> Result<Answers<Bytes>> {
-        let checked = names.clone();
+        let (checked, wanted) = (names.clone(), platform.clone());
         let ids = self
             .with_catalog(move |catalog| {
                 checked
                     .iter()
-                    .map(|name| Ok(catalog.inspect(name, platform.as_ref())?.id))
+                    .map(|name| Ok(catalog.inspect(name, wanted.as_ref())?.id))
                     .collect::<Result<Vec<_>>>()
             })
             .await?;
@@ -66,7 +66,7 @@ impl Images {
         }
         let catalog = Arc::clone(&self.catalog);
         Ok(answer(move |out: &mut AnswerWriter| {
-            catalog.save(&names, out)
+            catalog.save(&names, platform.as_ref(), out)
         }))
     }
 

@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use cais_types::api::query::ImportQuery;
 use cais_types::api::{
     CheckFinding, CheckSummary, HistoryItem, ImageConfig, ImageInspect, ImageSummary,
+    ManifestSummary,
 };
 use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Result};
@@ -73,8 +74,10 @@ pub type Seed = Box<dyn FnOnce(CommitOrder) -> Result<Digest> + Send>;
 pub trait ImageCatalog: Send + Sync {
     /// Newest first, `Containers` -1 and shared sizes computed. Without `all` only images with a name or without a child.
     fn list(&self, all: bool) -> Result<Vec<ImageSummary>>;
-    /// Refuses an image that is for another platform than the one asked for.
+    /// Takes, of several platforms, the one asked for, and refuses an image of another one.
     fn inspect(&self, name: &str, platform: Option<&Platform>) -> Result<ImageInspect>;
+    /// The manifests behind the first of these names that stands for an index; sizes and platforms, without containers.
+    fn manifests(&self, names: &[String]) -> Result<Option<Vec<(Digest, ManifestSummary)>>>;
     fn history(&self, name: &str) -> Result<Vec<HistoryItem>>;
     /// Gives an image a name, `repo:tag`.
     fn tag(&self, name: &str, target: &str) -> Result<Digest>;
@@ -85,6 +88,13 @@ pub trait ImageCatalog: Send + Sync {
         prune_parents: bool,
         users: &[ImageUser],
     ) -> Result<Vec<RemovedImage>>;
+    /// Takes the images of some platforms out of what a name stands for; none where no other is left of it.
+    fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: &[Platform],
+        users: &[ImageUser],
+    ) -> Result<Option<Vec<RemovedImage>>>;
     /// Removes dangling images (all unused ones with `all`) that `accepts` (RFC 3339 of creation, labels); answers bytes freed.
     fn prune(
         &self,
@@ -106,7 +116,13 @@ pub trait ImageCatalog: Send + Sync {
         platform: Option<&Platform>,
         progress: &mut (dyn FnMut(LoadEvent) + Send),
     ) -> Result<Vec<Digest>>;
-    fn save(&self, names: &[String], out: &mut dyn Write) -> Result<()>;
+    /// Of images of several platforms all are written, or the one that is wanted.
+    fn save(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+        out: &mut dyn Write,
+    ) -> Result<()>;
     fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest>;
     /// Checks the name of a new image: `repo`, `repo:tag`; answers it with its tag.
     fn new_name(&self, repo: &str, tag: &str) -> Result<Option<String>>;

@@ -1,10 +1,10 @@
 //! `GET /images/json` and its filters.
 
-use cais_types::api::ImageSummary;
+use cais_types::api::{ImageSummary, ManifestSummary};
 use cais_types::api::query::{Filters, ImageListQuery};
 use cais_types::{Error, Result};
 
-use super::{ImageCatalog, Images};
+use super::{ImageCatalog, ImageUser, Images};
 
 impl Images {
     /// `GET /images/json`.
@@ -44,8 +44,36 @@ impl Images {
                 image.repo_digests.clear();
             }
         }
+        if query.manifests {
+            images = self
+                .with_catalog(move |catalog| with_manifests(catalog, images, &users))
+                .await?;
+        }
         Ok(images)
     }
+}
+
+fn with_manifests(
+    catalog: &dyn ImageCatalog,
+    mut images: Vec<ImageSummary>,
+    users: &[ImageUser],
+) -> Result<Vec<ImageSummary>> {
+    for image in &mut images {
+        let manifests = catalog.manifests(&image.repo_tags)?;
+        image.manifests = manifests.map(|manifests| {
+            let manifests = manifests.into_iter();
+            manifests
+                .map(|(id, mut manifest): (_, ManifestSummary)| {
+                    if let Some(data) = &mut manifest.image_data {
+                        let users = users.iter().filter(|user| user.image == id);
+                        data.containers = users.map(|user| user.container.to_string()).collect();
+                    }
+                    manifest
+                })
+                .collect()
+        });
+    }
+    Ok(images)
 }
 
 /// Filters of an image list, with every name resolved once.

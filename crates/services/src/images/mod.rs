@@ -92,7 +92,8 @@ impl Images {
         let name = name.to_owned();
         self.with_catalog(move |catalog| {
             if platform.is_some() {
-                catalog.inspect(&name, platform.as_ref())?;
+                let image = catalog.inspect(&name, platform.as_ref())?;
+                return catalog.history(&image.id);
             }
             catalog.history(&name)
         })
@@ -129,7 +130,11 @@ impl Images {
         let (users, name) = (self.users(), name.to_owned());
         let removed = self
             .with_catalog(move |catalog| {
-                // An image here is for one platform: it is the one that is meant, or not there.
+                let gone = catalog.remove_platforms(&name, &query.platforms, &users)?;
+                if let Some(gone) = gone {
+                    return Ok(gone);
+                }
+                // What is left is for one platform: it is the one that is meant, or not there.
                 let mut missing = None;
                 for platform in &query.platforms {
                     match catalog.inspect(&name, Some(platform)) {

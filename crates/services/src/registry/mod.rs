@@ -75,6 +75,11 @@ impl Registries {
         lines(transfer, self.publish("pull", reference)).await
     }
 
+    /// A pull that nobody is told of.
+    pub fn fetch(&self, query: PullQuery) -> Transfer {
+        self.access.pull(query)
+    }
+
     /// `POST /images/{name}/push`: progress as JSON lines. Dropping them ends the push.
     ///
     /// # Errors
@@ -116,7 +121,10 @@ impl Registries {
 
     async fn check_platform(&self, name: &Reference, platform: &Platform) -> Result<()> {
         let name = name.clone().with_default_tag().familiar();
-        let image = self.images.inspect(&name, None).await?;
+        let image = match self.images.inspect(&name, Some(platform.clone())).await {
+            Ok(image) => image,
+            Err(_) => self.images.inspect(&name, None).await?,
+        };
         let own = Platform {
             os: image.os,
             architecture: image.architecture,

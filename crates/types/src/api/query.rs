@@ -316,6 +316,8 @@ pub struct PullQuery {
     /// None is this machine's.
     pub platform: Option<Platform>,
     pub auth: Option<AuthConfig>,
+    /// The image gets no name: this holder of the store, by its number, keeps it.
+    pub holder: Option<u64>,
 }
 
 /// `POST /images/{name}/push`.
@@ -371,6 +373,7 @@ pub struct BuildQuery {
     pub labels: BTreeMap<String, String>,
     pub target: String,
     pub network: String,
+    /// `os/architecture[/variant]`, several with commas between them.
     pub platform: String,
     pub outputs: String,
     /// `1` the classic builder, `2` BuildKit.

@@ -3,6 +3,7 @@
 
 mod document;
 mod platform;
+pub mod set;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::Digest;
 
 pub use document::{Document, DocumentError};
 pub use platform::{Platform, PlatformError};
+pub use set::{ImageSet, Member};
 
 /// Media types (image-spec media-types.md; Docker's manifest-v2-2.md).
 pub mod media_type {

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
 use cais_images::{CommitRequest, Holder, SquashRequest, Store, Upper};
-use cais_services::registry::Registries;
+use cais_services::registry::{Registries, Transfer};
 use cais_state::{Db, Durability};
 use cais_sys::failpoint;
 use cais_types::api::AuthConfig;
 use cais_types::api::query::PullQuery;
+use cais_types::oci::{ImageSet, Platform};
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
 use futures_util::StreamExt as _;
 use rustix::fs::{Mode, OFlags};
@@ -27,9 +28,13 @@ use super::claims;
 /// Table of image ids by the key of the step that made them.
 pub const STEPS: &str = "build-step";
 
+/// Table of images that were fetched for another platform, by that and their name.
+const BASES: &str = "build-base";
+
 /// Adapts the image store, and the registries that base images come from.
 pub struct BuildImages {
     pub store: Arc<Store>,
+    pub db: Arc<Db>,
     /// Keeps what this build stands on and makes until it ends.
     pub holder: Holder<Arc<Store>>,
     pub registries: Arc<Registries>,
@@ -47,6 +52,7 @@ impl BuildImages {
         };
         Ok(CommitRequest {
             parent: image.parent,
+            platform: Some(image.platform),
             config,
             author: image.author,
             created_by: image.created_by,
@@ -57,12 +63,52 @@ impl BuildImages {
     }
 }
 
+impl BuildImages {
+    /// The image of a name that was fetched for another platform, or one that does not say what it is for.
+    fn fetched(&self, name: &str, platform: &Platform) -> Option<Digest> {
+        if let Ok(image) = self.store.resolve(name)
+            && image.architecture.is_empty()
+            && Platform::host().fit(platform).is_some()
+        {
+            return Some(image.id);
+        }
+        self.db.get(BASES, &base_key(name, platform)).ok()?
+    }
+
+    /// Fetches an image that gets no name, so that a name of this host does not come to lead to another platform.
+    fn fetch(
+        &self,
+        query: PullQuery,
+        progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<Digest> {
+        let name = query.reference.familiar();
+        let Transfer { mut events, result } = self.registries.fetch(query);
+        let told = async {
+            while let Some(event) = events.next().await {
+                progress(event.line().into())?;
+            }
+            Ok(())
+        };
+        let moved = self.handle.block_on(async { tokio::try_join!(result, told) });
+        let (ids, ()) = moved?;
+        let id = ids.first().copied();
+        id.ok_or_else(|| Error::not_found(format!("No such image: {name}")))
+    }
+}
+
+fn base_key(name: &str, platform: &Platform) -> String {
+    format!("{platform} {name}")
+}
+
 /// The registry of names without one, as clients keep its credentials.
 const HUB: &str = "https://index.docker.io/v1/";
 
 impl ImageStore for BuildImages {
-    fn find(&self, name: &str) -> Option<Digest> {
-        let id = self.store.resolve(name).ok()?.id;
+    fn find(&self, name: &str, platform: Option<&Platform>) -> Option<Digest> {
+        let id = match self.store.resolve_for(name, platform) {
+            Ok(image) => image.id,
+            Err(_) => self.fetched(name, platform?)?,
+        };
         self.holder.hold(&id).ok()?;
         Some(id)
     }
@@ -76,7 +122,7 @@ impl ImageStore for BuildImages {
             id: image.id,
             config: runtime_config(&config)?,
             author: config.author.clone().unwrap_or_default(),
-            platform: format!("{}/{}", image.os, image.architecture),
+            platform: image.platform(),
             layers: image.chain.clone(),
         })
     }
@@ -84,36 +130,40 @@ impl ImageStore for BuildImages {
     fn pull(
         &self,
         name: &str,
-        platform: &str,
+        platform: Option<&Platform>,
         progress: &mut dyn FnMut(Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Digest> {
         let reference: Reference = name
             .parse()
             .map_err(|error| Error::invalid(format!("{error}")))?;
-        let platform = match platform {
-            "" => None,
-            text => Some(
-                text.parse()
-                    .map_err(|error| Error::invalid(format!("{error}")))?,
-            ),
-        };
         let domain = reference.domain();
         let auth = self
             .auths
             .get(domain)
             .or_else(|| self.auths.get(HUB).filter(|_| domain == "docker.io"));
+        let foreign = platform.filter(|platform| Platform::host().fit(platform).is_none());
         let query = PullQuery {
             auth: auth.cloned(),
-            platform,
+            platform: platform.cloned(),
             reference: reference.with_default_tag(),
+            holder: foreign.map(|_| self.holder.number()),
         };
+        if let Some(foreign) = foreign {
+            let id = self.fetch(query, progress)?;
+            let key = base_key(name, foreign);
+            let put = self.db.put(Durability::Process, BASES, &key, &id);
+            put.map_err(failed)?;
+            return Ok(id);
+        }
         self.handle.block_on(async {
             let mut lines = self.registries.pull(query).await?;
             while let Some(line) = lines.next().await {
                 progress(Vec::from(line?))?;
             }
-            Ok(())
-        })
+            Ok::<_, Error>(())
+        })?;
+        self.find(name, platform)
+            .ok_or_else(|| Error::not_found(format!("No such image: {name}")))
     }
 
     fn snapshot(&self, image: Option<&Digest>) -> Result<(ContainerId, OwnedFd)> {
@@ -184,6 +234,14 @@ impl ImageStore for BuildImages {
             .parse()
             .map_err(|error| Error::invalid(format!("{error}")))?;
         self.store.tag(&image.to_string(), &reference)?;
+        Ok(())
+    }
+
+    fn tag_set(&self, set: &ImageSet, name: &str) -> Result<()> {
+        let reference: Reference = name
+            .parse()
+            .map_err(|error| Error::invalid(format!("{error}")))?;
+        self.store.tag_set(set, &reference)?;
         Ok(())
     }
 

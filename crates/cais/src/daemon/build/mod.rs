@@ -34,6 +34,7 @@ use cais_session::borrower::Sessions;
 use cais_state::Db;
 use cais_types::api::BuildPruneResponse;
 use cais_types::api::query::{BuildPruneQuery, BuildQuery};
+use cais_types::oci::Platform;
 use cais_types::{Error, Reference, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -178,6 +179,7 @@ impl BuildBackend {
         let (context, prepared) = job;
         let images = images::BuildImages {
             store: Arc::clone(&self.images),
+            db: Arc::clone(&self.db),
             holder: cais_images::Store::holder(Arc::clone(&self.images)),
             registries: Arc::clone(&self.registries),
             handle: handle.clone(),
@@ -228,18 +230,12 @@ async fn blocking<T: Send + 'static>(
 
 /// Says of what is asked for and not built that it is not built.
 fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
-    let platform = query.platform.as_str();
-    let host = matches!(
-        platform,
-        "" | "linux" | "linux/amd64" | "linux/x86_64" | "amd64"
-    );
     for (asked, what) in [
         (query.version == "2", "the BuildKit protocol"),
         (
             !query.outputs.is_empty(),
             "build output other than an image",
         ),
-        (!host, "building for another platform than the host's"),
     ] {
         if asked {
             return Err(Error::unsupported(format!("{what} is not built yet")));
@@ -287,9 +283,28 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
         force_remove: query.force_remove,
         network: query.network.clone(),
         host: host(query),
-        platform: query.platform.clone(),
+        platforms: platforms(&query.platform)?,
         session: query.session.clone(),
     })
+}
+
+/// The platforms of a list, each once.
+fn platforms(list: &str) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    for text in list.split(',').filter(|text| !text.is_empty()) {
+        let platform = text.trim().parse::<Platform>();
+        let platform = platform.map_err(|error| Error::invalid(error.to_string()))?;
+        let platform = platform.normalized();
+        if platform.os != "linux" {
+            return Err(Error::unsupported(format!(
+                "building for {platform} is not supported: images here are for linux"
+            )));
+        }
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 /// The time of what is made, where the client says one.

@@ -61,7 +61,9 @@ fn report(file: &Dockerfile, read: &Checked, args: &Parsed) -> Result<Report> {
     let given = given.into_iter();
     let given = given.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
     let host = Platform::host();
-    let target = match args.value("platform").filter(|text| !text.is_empty()) {
+    // What is found is the same for all platforms.
+    let platforms = args.list("platform").join(",");
+    let target = match platforms.split(',').find(|text| !text.is_empty()) {
         Some(text) => text
             .parse()
             .map_err(|error| CliError::new(format!("{error}")))?,

@@ -127,7 +127,7 @@ const FLAGS: &[Flag] = &[
         "Also write the result (DIRECTORY, -, or type=local|tar|docker|oci|image|registry,dest=PATH)",
     )
     .short('o'),
-    flag("platform", "string", "Build for this platform"),
+    flag("platform", "list", "Build for these platforms"),
     flag("progress", "string", "How progress is shown (auto, plain, tty, quiet, rawjson)").default("\"auto\""),
     switch("pull", "Ask the registry for newer base images"),
     switch("push", "Give the image to its registry"),
@@ -174,7 +174,8 @@ async fn run(app: &App, call: Invocation) -> Result {
         .into_iter()
         .chain(outputs.names().cloned())
         .collect();
-    outputs.check(&names)?;
+    let several = args.list("platform").join(",").contains(',');
+    outputs.check(&names, several)?;
     let mut query = query(args, &names)?;
     query.push(("dockerfile".to_owned(), context.dockerfile));
     if outputs.rewrite_timestamp {
@@ -214,7 +215,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         quiet,
         answer,
     };
-    let id = shown.until_the_end(messages).await?;
+    let (id, images) = shown.until_the_end(messages).await?;
     if quiet && !outputs.take_stdout() {
         app.printer.line(&id);
     }
@@ -225,6 +226,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     }
     let built = Built {
         id: &id,
+        images: &images,
         names: &names,
         quiet: quiet || outputs.take_stdout(),
     };
@@ -272,9 +274,12 @@ struct Shown {
 }
 
 impl Shown {
-    /// Shows a build until its end; answers the image's id.
-    async fn until_the_end(mut self, mut messages: JsonLines) -> Result<String> {
-        let mut id = String::new();
+    /// Shows a build until its end; answers the image's id, and of several platforms those of all.
+    async fn until_the_end(
+        mut self,
+        mut messages: JsonLines,
+    ) -> Result<(String, Vec<(String, String)>)> {
+        let (mut id, mut images) = (String::new(), Vec::new());
         while let Some(message) = messages.next::<Value>().await? {
             if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
                 let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
@@ -291,6 +296,9 @@ impl Shown {
             }
             if let Some(made) = message["aux"]["ID"].as_str() {
                 made.clone_into(&mut id);
+                if let Some(platform) = message["aux"]["Platform"].as_str() {
+                    images.push((platform.to_owned(), id.clone()));
+                }
             }
             let text = message["stream"].as_str().unwrap_or_default().trim();
             if self.quiet && text.starts_with("sha256:") {
@@ -299,7 +307,7 @@ impl Shown {
             self.progress.take(&message);
         }
         self.progress.done(&id);
-        Ok(id)
+        Ok((id, images))
     }
 }
 
@@ -334,7 +342,6 @@ fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
     }
     for (flag, name) in [
         ("target", "target"),
-        ("platform", "platform"),
         ("network", "networkmode"),
         ("cgroup-parent", "cgroupparent"),
         ("cpuset-cpus", "cpusetcpus"),
@@ -355,6 +362,10 @@ fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
         if args.changed(flag) {
             add(name, args.bytes(flag).to_string());
         }
+    }
+    let platforms = args.list("platform");
+    if !platforms.is_empty() {
+        add("platform", platforms.join(","));
     }
     add("buildargs", Value::Object(build_args(args)).to_string());
     add("labels", Value::Object(labels(args)).to_string());

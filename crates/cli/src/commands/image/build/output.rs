@@ -55,8 +55,23 @@ pub struct Outputs {
 pub struct Built<'a> {
     /// The image's id, `sha256:...`.
     pub id: &'a str,
+    /// Of several platforms each with its image's id.
+    pub images: &'a [(String, String)],
     pub names: &'a [String],
     pub quiet: bool,
+}
+
+impl Built<'_> {
+    /// Where the files of each image go: of several platforms each has a directory, `linux_amd64`.
+    fn directories(&self, top: &Path) -> Vec<(PathBuf, &str)> {
+        match self.images {
+            [] => vec![(top.to_owned(), self.id)],
+            images => images
+                .iter()
+                .map(|(platform, id)| (top.join(platform.replace('/', "_")), id.as_str()))
+                .collect(),
+        }
+    }
 }
 
 impl Outputs {
@@ -158,8 +173,18 @@ impl Outputs {
     /// Refuses what cannot be done, before anything is built.
     ///
     /// # Errors
-    /// A push without a name.
-    pub fn check(&self, names: &[String]) -> Result<()> {
+    /// A push without a name; an archive of several platforms without one, or of their files.
+    pub fn check(&self, names: &[String], several: bool) -> Result<()> {
+        for output in self.list.iter().filter(|_| several) {
+            let text = match output {
+                Output::FilesArchive(_) => "type=tar of several platforms is not built yet",
+                Output::ImageArchive(_) if names.is_empty() => {
+                    "an archive of several platforms needs a name (-t)"
+                }
+                _ => continue,
+            };
+            return Err(CliError::new(text));
+        }
         if self.push && names.is_empty() {
             return Err(CliError::new("tag is needed when pushing to registry"));
         }
@@ -175,8 +200,10 @@ impl Outputs {
             match output {
                 Output::Names(_) => {}
                 Output::Files(path) => {
-                    let files = app.client()?.image_tree(built.id).await?;
-                    unpack(files, path.clone()).await?;
+                    for (directory, id) in built.directories(path) {
+                        let files = app.client()?.image_tree(id).await?;
+                        unpack(files, directory).await?;
+                    }
                 }
                 Output::FilesArchive(to) => {
                     let files = app.client()?.image_tree(built.id).await?;

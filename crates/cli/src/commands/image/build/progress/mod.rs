@@ -76,6 +76,7 @@ struct Current {
 /// The stage that the last FROM began.
 #[derive(Default)]
 struct Stage {
+    platform: String,
     count: usize,
     name: String,
 }
@@ -178,6 +179,15 @@ impl Progress {
     }
 
     fn name(&mut self, number: usize, of: usize, instruction: &str) -> String {
+        // Of several platforms each step says which it is for.
+        let marked = instruction.strip_prefix('[');
+        let (platform, instruction) = marked
+            .and_then(|rest| rest.split_once("] "))
+            .unwrap_or(("", instruction));
+        if self.stage.platform != platform {
+            self.stage = Stage::default();
+            platform.clone_into(&mut self.stage.platform);
+        }
         let mut words = instruction.split_whitespace();
         if words
             .next()
@@ -196,7 +206,9 @@ impl Progress {
             };
             self.stage.count += 1;
         }
-        format!("[{}{number}/{of}] {instruction}", self.stage.name)
+        let space = if platform.is_empty() { "" } else { " " };
+        let stage = &self.stage.name;
+        format!("[{platform}{space}{stage}{number}/{of}] {instruction}")
     }
 
     fn begin(&mut self, name: String) {

@@ -97,6 +97,28 @@ fn messages_become_steps() {
 }
 
 #[test]
+fn steps_of_several_platforms_say_which() {
+    let (mut progress, seen) = progress();
+    for text in [
+        "Step 1/4 : [linux/amd64] FROM busybox\n",
+        "Step 2/4 : [linux/amd64] RUN [ -e / ]\n",
+        "Step 3/4 : [linux/amd64->linux/arm64] FROM --platform=$BUILDPLATFORM busybox AS x\n",
+        "Step 4/4 : [linux/arm64] FROM busybox\n",
+    ] {
+        progress.take(&json!({ "stream": text }));
+    }
+    let seen = seen.0.lock().unwrap();
+    let begun = seen.iter().filter(|line| line.contains(" ["));
+    let expected = [
+        "1 [linux/amd64 1/4] FROM busybox",
+        "2 [linux/amd64 2/4] RUN [ -e / ]",
+        "3 [linux/amd64->linux/arm64 x 3/4] FROM --platform=$BUILDPLATFORM busybox AS x",
+        "4 [linux/arm64 4/4] FROM busybox",
+    ];
+    assert!(begun.eq(expected.iter()), "{seen:?}");
+}
+
+#[test]
 fn a_failure_ends_its_step() {
     let (mut progress, seen) = progress();
     progress.take(&json!({ "stream": "Step 1/1 : FROM far\n" }));
