@@ -8,12 +8,16 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use cais_sys::path_in_root;
-use cais_types::oci::set::Member;
+use cais_types::oci::set::{Member, Statement};
 use cais_types::oci::{ImageSet, Platform};
 use cais_types::{Digest, Error, ErrorClass, Result};
+use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
+use crate::attest::bill_of_materials;
+use crate::attest::provenance::{Facts, Sources};
+use crate::cancel::Cancellation;
 use crate::dockerfile::Dockerfile;
 use crate::messages::{Messages, Sequence, StageLog, canceled, failure};
 use crate::plan::{Numbers, Plan, PlannedStage, plan};
@@ -29,12 +33,15 @@ pub struct Prepared {
     request: BuildRequest,
     /// One for each platform.
     plans: Vec<Plan>,
+    started: Timestamp,
 }
 
 /// What a build has made.
 struct Made {
     platform: Platform,
     image: Digest,
+    /// What is attested of it.
+    statements: Vec<Statement>,
 }
 
 /// Reads the file and plans the build.
@@ -46,7 +53,11 @@ pub fn prepare(request: BuildRequest) -> Result<Prepared> {
     let mut file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
     file.contexts = request.contexts.keys().cloned().collect();
     let plans = plans(&request, file)?;
-    Ok(Prepared { request, plans })
+    Ok(Prepared {
+        request,
+        plans,
+        started: Timestamp::now(),
+    })
 }
 
 /// The plans of all platforms, their steps counted one after the other.
@@ -94,6 +105,8 @@ fn included(request: &BuildRequest, path: &str) -> Result<String, String> {
 pub struct Progress {
     state: Mutex<State>,
     changed: Condvar,
+    /// What came into the build.
+    pub sources: Sources,
 }
 
 #[derive(Default)]
@@ -153,11 +166,11 @@ impl Drop for Unfinished<'_> {
 }
 
 impl Prepared {
-    /// Builds, and tells the client how it goes; a failure is the last message.
-    pub fn run(self, ports: Ports<'_>, out: &dyn Messages) {
+    /// Builds, and tells the client how it goes; a failure is the last message. `gone` is set when the client has gone.
+    pub fn run(self, ports: Ports<'_>, out: &dyn Messages, gone: &Cancellation) {
         let quiet = Quiet;
         let shown: &dyn Messages = if self.request.quiet { &quiet } else { out };
-        let result = self.build(ports, shown);
+        let result = self.build(ports, shown, gone);
         let result = result.and_then(|made| self.tell(&made, ports, out));
         if let Err(error) = result {
             // The client may have gone; then nobody is left to be told.
@@ -165,9 +178,14 @@ impl Prepared {
         }
     }
 
-    fn build(&self, ports: Ports<'_>, out: &dyn Messages) -> Result<Vec<Made>> {
+    fn build(
+        &self,
+        ports: Ports<'_>,
+        out: &dyn Messages,
+        gone: &Cancellation,
+    ) -> Result<Vec<Made>> {
         let progress: Vec<Progress> = self.plans.iter().map(|_| Progress::default()).collect();
-        let sequence = Sequence::new(out);
+        let sequence = Sequence::new(out, gone.clone());
         let failed = Failed::default();
         std::thread::scope(|scope| {
             for (plan, progress) in self.plans.iter().zip(&progress) {
@@ -203,14 +221,49 @@ impl Prepared {
         let image = match self.request.squash {
             true => {
                 let created = self.request.created;
-                ports.images.squash(&image, finished.base.as_ref(), created)?
+                ports
+                    .images
+                    .squash(&image, finished.base.as_ref(), created)?
             }
             false => image,
         };
         Ok(Made {
             platform: plan.platform.clone(),
             image,
+            statements: self.attest(plan, progress, &image, ports)?,
         })
+    }
+
+    fn attest(
+        &self,
+        plan: &Plan,
+        progress: &Progress,
+        image: &Digest,
+        ports: Ports<'_>,
+    ) -> Result<Vec<Statement>> {
+        let wanted = &self.request.attestations;
+        let mut statements = Vec::new();
+        if wanted.sbom {
+            let root = ports.images.root(image)?;
+            let time = self.request.created.map(Timestamp::from_second);
+            let time = time.and_then(std::result::Result::ok);
+            let created = time.unwrap_or_else(Timestamp::now);
+            let created = created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let name = self.request.tags.first();
+            let name = name.map_or_else(|| image.to_string(), Clone::clone);
+            statements.push(bill_of_materials(root.as_fd(), image, &name, &created));
+        }
+        if let Some(provenance) = &wanted.provenance {
+            let facts = Facts {
+                request: &self.request,
+                plan,
+                sources: &progress.sources,
+                started: self.started,
+                finished: Timestamp::now(),
+            };
+            statements.push(facts.statement(provenance));
+        }
+        Ok(statements)
     }
 
     fn stage(
@@ -247,7 +300,7 @@ impl Prepared {
         }
         for tag in &self.request.tags {
             match made {
-                [one] => ports.images.tag(&one.image, tag)?,
+                [one] if one.statements.is_empty() => ports.images.tag(&one.image, tag)?,
                 _ => ports.images.tag_set(&set(made), tag)?,
             }
             if !self.request.quiet {
@@ -263,7 +316,10 @@ fn set(made: &[Made]) -> ImageSet {
     let mut set = ImageSet::default();
     for one in made {
         if set.members.iter().all(|other| other.image != one.image) {
-            set.members.push(Member::new(one.image));
+            set.members.push(Member {
+                statements: one.statements.clone(),
+                ..Member::new(one.image)
+            });
         }
     }
     set

@@ -1,5 +1,7 @@
 //! Building images: the Dockerfile language, the graph of stages made from it, and the solver that runs them.
 
+pub mod attest;
+pub mod cancel;
 pub mod directory;
 pub mod dockerfile;
 pub mod git;

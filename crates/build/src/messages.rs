@@ -1,12 +1,13 @@
 //! What a build tells its client: the JSON lines of `POST /build` (`stream`, `aux`, `error`), stages in order though they run
 //! side by side.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 
 use cais_types::{Error, ErrorClass, Result};
 use serde_json::json;
+
+use crate::cancel::Cancellation;
 
 /// Takes one JSON message; fails when the client has gone.
 pub trait Messages: Send + Sync {
@@ -16,7 +17,7 @@ pub trait Messages: Send + Sync {
 /// The messages of one stage, until its turn has come.
 pub struct StageLog {
     sender: Sender<Vec<u8>>,
-    gone: Arc<AtomicBool>,
+    gone: Cancellation,
 }
 
 impl StageLog {
@@ -26,14 +27,13 @@ impl StageLog {
     }
 
     /// Is set when the build is given up.
-    pub fn canceled(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.gone)
+    pub fn canceled(&self) -> Cancellation {
+        self.gone.clone()
     }
 
     /// A message as it is.
     pub fn message(&self, message: Vec<u8>) -> Result<()> {
-        let gone = self.gone.load(Ordering::Relaxed);
-        if gone || self.sender.send(message).is_err() {
+        if self.gone.is_set() || self.sender.send(message).is_err() {
             return Err(canceled());
         }
         Ok(())
@@ -62,16 +62,16 @@ pub fn canceled() -> Error {
 /// Puts the messages of stages in order.
 pub struct Sequence<'a> {
     out: &'a dyn Messages,
-    gone: Arc<AtomicBool>,
+    gone: Cancellation,
     stages: Mutex<Vec<Receiver<Vec<u8>>>>,
 }
 
 impl<'a> Sequence<'a> {
     /// An order without stages.
-    pub fn new(out: &'a dyn Messages) -> Self {
+    pub fn new(out: &'a dyn Messages, gone: Cancellation) -> Self {
         Self {
             out,
-            gone: Arc::default(),
+            gone,
             stages: Mutex::default(),
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Sequence<'a> {
         stages.push(receiver);
         StageLog {
             sender,
-            gone: Arc::clone(&self.gone),
+            gone: self.gone.clone(),
         }
     }
 
@@ -110,8 +110,8 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
-    /// Lets every stage fail with its next message.
+    /// Lets every stage fail with its next message, and end what it waits for.
     pub fn cancel(&self) {
-        self.gone.store(true, Ordering::Relaxed);
+        self.gone.set();
     }
 }

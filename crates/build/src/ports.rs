@@ -4,14 +4,13 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 pub use crate::dockerfile::Sharing;
 use cais_types::api::ImageConfig;
 use cais_types::oci::{ImageSet, Platform};
 use cais_types::{ContainerId, Digest, Result};
 
+use crate::cancel::Cancellation;
 use crate::dockerfile::git_ref::GitRef;
 
 /// An image that a stage begins with, or copies from.
@@ -21,6 +20,8 @@ pub struct BaseImage {
     pub config: ImageConfig,
     pub author: String,
     pub platform: Platform,
+    /// The digest of the manifest it came with.
+    pub manifest: Option<Digest>,
     /// Chain ids of its layers, lowest first.
     pub layers: Vec<Digest>,
 }
@@ -98,7 +99,7 @@ pub struct RunStep {
     /// The session of the client; empty without one.
     pub session: String,
     /// Set when the build is given up.
-    pub canceled: Arc<AtomicBool>,
+    pub canceled: Cancellation,
 }
 
 /// What the build asked for all its containers.
@@ -220,7 +221,7 @@ pub trait CacheIndex: Send + Sync {
     /// Takes it upon oneself to make a step, until what is answered is dropped; `None` if another build does.
     fn claim(&self, key: &str) -> Option<Box<dyn Send>>;
     /// Waits until nobody makes a step. Fails with `Canceled` when the client has gone or the build is given up.
-    fn wait(&self, key: &str, canceled: &AtomicBool) -> Result<()>;
+    fn wait(&self, key: &str, canceled: &Cancellation) -> Result<()>;
 }
 
 /// What is known of the files of a context from builds before. No file of it is ever written to again.

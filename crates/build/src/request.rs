@@ -8,12 +8,18 @@ use std::sync::Arc;
 use cais_types::Reference;
 use cais_types::oci::Platform;
 
+use crate::attest::Attestations;
 use crate::dockerfile::Source;
 use crate::ports::{FileMemory, Host};
 
 /// A build.
 #[derive(Debug)]
 pub struct BuildRequest {
+    /// What tells it from other builds.
+    pub id: String,
+    /// Where the context came from, if the client did not send it.
+    pub remote: Option<String>,
+    pub attestations: Attestations,
     pub dockerfile: Source,
     /// The root of the context, and its path on the host.
     pub context: OwnedFd,

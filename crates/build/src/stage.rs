@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cais_types::api::ImageConfig;
 use cais_types::oci::Platform;
-use cais_types::{ContainerId, Digest, Error, Result};
+use cais_types::oci::set::package_url;
+use cais_types::{ContainerId, Digest, Error, Reference, Result};
 
 use crate::builder::Progress;
 use crate::cache::Key;
@@ -147,12 +148,18 @@ impl<'a> StageRun<'a> {
     /// The image of this name for the stage's platform, from this host unless it is missing or a newer one is asked for.
     pub fn base_image(&self, name: &str) -> Result<Digest> {
         let (images, platform) = (self.ports.images, self.platform.as_ref());
-        if !self.request.pull
-            && let Some(id) = images.find(name, platform)
-        {
-            return Ok(id);
+        let here = (!self.request.pull).then(|| images.find(name, platform));
+        let id = match here.flatten() {
+            Some(id) => id,
+            None => images.pull(name, platform, &mut |message| self.log.message(message))?,
+        };
+        if let Ok(reference) = name.parse::<Reference>() {
+            let image = images.image(&id)?;
+            let uri = package_url(&reference.with_default_tag(), Some(&image.platform));
+            let digest = image.manifest.unwrap_or(id);
+            self.progress.sources.material(uri, Some(digest.hex()));
         }
-        images.pull(name, platform, &mut |message| self.log.message(message))
+        Ok(id)
     }
 
     /// The platform of the image so far, where that is not this machine's.
@@ -206,7 +213,8 @@ impl<'a> StageRun<'a> {
             },
             None => String::new(),
         };
-        self.log.text(&format!("Step {step}/{steps} : {of}{text}\n"))
+        self.log
+            .text(&format!("Step {step}/{steps} : {of}{text}\n"))
     }
 
     fn arrived(&self) -> Result<()> {

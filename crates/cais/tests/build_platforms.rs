@@ -69,48 +69,111 @@ fn one_name_has_an_image_for_each_platform_here_and_in_a_registry() {
     let before = image_count(&daemon);
     let context = Context::new(&[("Dockerfile", CROSS)]);
     let name = registry.name("made:1");
-    let told = build(&daemon, &context, &[BOTH, "--progress=plain", "-t", &name, "--push"]);
+    let told = build(
+        &daemon,
+        &context,
+        &[BOTH, "--progress=plain", "-t", &name, "--push"],
+    );
     assert!(told.contains("[linux/amd64->linux/arm64 build "), "{told}");
     assert!(told.contains("[linux/arm64 stage-1 "), "{told}");
     let pushed = index(&format!("docker://{name}"));
-    assert_eq!(pushed["mediaType"], "application/vnd.oci.image.index.v1+json");
+    assert_eq!(
+        pushed["mediaType"],
+        "application/vnd.oci.image.index.v1+json"
+    );
     assert_eq!(platforms(&pushed), ["linux/amd64", "linux/arm64"]);
     let scratch = tempfile::tempdir().unwrap();
     for architecture in ["amd64", "arm64"] {
         let copy = scratch.path().join(architecture);
         let flag = format!("--override-arch={architecture}");
-        let (from, to) = (format!("docker://{name}"), format!("dir:{}", copy.display()));
+        let (from, to) = (
+            format!("docker://{name}"),
+            format!("dir:{}", copy.display()),
+        );
         skopeo(&[&flag, "copy", "--src-tls-verify=false", &from, &to]);
         assert_eq!(only_file(&copy), architecture);
         let flag = format!("--arch={architecture}");
-        podman(scratch.path(), &["pull", "-q", "--tls-verify=false", &flag, &name]);
-        let theirs = podman(scratch.path(), &["inspect", "-f", "{{.Architecture}} {{.Id}}", &name]);
+        podman(
+            scratch.path(),
+            &["pull", "-q", "--tls-verify=false", &flag, &name],
+        );
+        let theirs = podman(
+            scratch.path(),
+            &["inspect", "-f", "{{.Architecture}} {{.Id}}", &name],
+        );
         let platform = format!("--platform=linux/{architecture}");
-        let ours = daemon.docker(&["image", "inspect", "-f", "{{.Architecture}} {{.Id}}", &platform, &name]);
+        let ours = daemon.docker(&[
+            "image",
+            "inspect",
+            "-f",
+            "{{.Architecture}} {{.Id}}",
+            &platform,
+            &name,
+        ]);
         assert_eq!(theirs, ours.unwrap().trim().replace("sha256:", ""));
     }
-    let none = refused(&daemon, &["image", "inspect", "--platform=linux/s390x", &name]);
-    assert!(none.contains("does not provide the specified platform (linux/s390x)"), "{none}");
+    let none = refused(
+        &daemon,
+        &["image", "inspect", "--platform=linux/s390x", &name],
+    );
+    assert!(
+        none.contains("does not provide the specified platform (linux/s390x)"),
+        "{none}"
+    );
     let tree = daemon.docker(&["images", "--tree"]).unwrap();
-    assert!(tree.contains("linux/amd64") && tree.contains("linux/arm64"), "{tree}");
-    let history = daemon.cais(&["history", "-q", "--no-trunc", "--platform=linux/arm64", &name]).unwrap();
-    let other = daemon.cais(&["history", "-q", "--no-trunc", &name]).unwrap();
+    assert!(
+        tree.contains("linux/amd64") && tree.contains("linux/arm64"),
+        "{tree}"
+    );
+    let history = daemon
+        .cais(&[
+            "history",
+            "-q",
+            "--no-trunc",
+            "--platform=linux/arm64",
+            &name,
+        ])
+        .unwrap();
+    let other = daemon
+        .cais(&["history", "-q", "--no-trunc", &name])
+        .unwrap();
     assert_ne!(history.lines().next(), other.lines().next());
     // A second name is the same, and each keeps all of it.
     let second = registry.name("second:2");
     daemon.docker(&["tag", &name, &second]).unwrap();
     daemon.docker(&["rmi", &name]).unwrap();
     daemon.docker(&["push", "-q", &second]).unwrap();
-    assert_eq!(platforms(&index(&format!("docker://{second}"))), ["linux/amd64", "linux/arm64"]);
-    daemon.docker(&["push", "-q", "--platform=linux/arm64", &second]).unwrap();
-    let single = skopeo(&["inspect", "--config", "--tls-verify=false", "--override-arch=arm64", &format!("docker://{second}")]);
+    assert_eq!(
+        platforms(&index(&format!("docker://{second}"))),
+        ["linux/amd64", "linux/arm64"]
+    );
+    daemon
+        .docker(&["push", "-q", "--platform=linux/arm64", &second])
+        .unwrap();
+    let single = skopeo(&[
+        "inspect",
+        "--config",
+        "--tls-verify=false",
+        "--override-arch=arm64",
+        &format!("docker://{second}"),
+    ]);
     assert!(single.contains("\"arm64\""), "{single}");
-    assert_eq!(index(&format!("docker://{second}"))["manifests"], Value::Null);
+    assert_eq!(
+        index(&format!("docker://{second}"))["manifests"],
+        Value::Null
+    );
     daemon.cais(&["image", "prune", "-f"]).unwrap();
-    daemon.docker(&["image", "inspect", "--platform=linux/arm64", &second]).unwrap();
+    daemon
+        .docker(&["image", "inspect", "--platform=linux/arm64", &second])
+        .unwrap();
     daemon.docker(&["rmi", &second]).unwrap();
     daemon.cais(&["builder", "prune", "-af"]).unwrap();
-    assert_eq!(image_count(&daemon), before, "{}", daemon.cais(&["images", "-a"]).unwrap());
+    assert_eq!(
+        image_count(&daemon),
+        before,
+        "{}",
+        daemon.cais(&["images", "-a"]).unwrap()
+    );
 }
 
 #[test]
@@ -122,7 +185,11 @@ fn an_archive_has_all_platforms_and_a_restart_forgets_none() {
     let output = format!("type=oci,dest={}", archive.display());
     let files = scratch.path().join("files");
     let local = format!("type=local,dest={}", files.display());
-    build(&daemon, &context, &[BOTH, "-t", "made:1", "-o", &output, "-o", &local]);
+    build(
+        &daemon,
+        &context,
+        &[BOTH, "-t", "made:1", "-o", &output, "-o", &local],
+    );
     for architecture in ["amd64", "arm64"] {
         let file = files.join(format!("linux_{architecture}/arch"));
         assert_eq!(fs::read_to_string(file).unwrap().trim(), architecture);
@@ -138,21 +205,46 @@ fn an_archive_has_all_platforms_and_a_restart_forgets_none() {
     daemon.kill().unwrap();
     daemon.restart().unwrap();
     let again = scratch.path().join("again.tar");
-    daemon.docker(&["save", "-o", &again.to_string_lossy(), "made:1"]).unwrap();
+    daemon
+        .docker(&["save", "-o", &again.to_string_lossy(), "made:1"])
+        .unwrap();
     assert_eq!(fs::read(&archive).unwrap(), fs::read(&again).unwrap());
     let one = scratch.path().join("one.tar");
-    daemon.docker(&["save", "--platform=linux/arm64", "-o", &one.to_string_lossy(), "made:1"]).unwrap();
+    daemon
+        .docker(&[
+            "save",
+            "--platform=linux/arm64",
+            "-o",
+            &one.to_string_lossy(),
+            "made:1",
+        ])
+        .unwrap();
     let place = format!("oci-archive:{}", one.display());
-    assert!(skopeo(&["inspect", "--config", "--override-arch=arm64", &place]).contains("\"arm64\""));
+    assert!(
+        skopeo(&["inspect", "--config", "--override-arch=arm64", &place]).contains("\"arm64\"")
+    );
     // Docker's way for archives without platforms: the image of this machine.
     let other = crate::daemon();
-    other.docker(&["load", "-i", &archive.to_string_lossy()]).unwrap();
-    assert_eq!(inspect(&other, "made:1", "{{.Id}}"), inspect(&daemon, "made:1", "{{.Id}}"));
+    other
+        .docker(&["load", "-i", &archive.to_string_lossy()])
+        .unwrap();
+    assert_eq!(
+        inspect(&other, "made:1", "{{.Id}}"),
+        inspect(&daemon, "made:1", "{{.Id}}")
+    );
     // Built for one platform, the name stands for that only.
     build(&daemon, &context, &["-t", "made:1"]);
-    refused(&daemon, &["image", "inspect", "--platform=linux/arm64", "made:1"]);
+    refused(
+        &daemon,
+        &["image", "inspect", "--platform=linux/arm64", "made:1"],
+    );
     daemon.cais(&["image", "prune", "-f"]).unwrap();
-    assert_eq!(daemon.cais(&["images", "-q", "-f", "dangling=true"]).unwrap(), "");
+    assert_eq!(
+        daemon
+            .cais(&["images", "-q", "-f", "dangling=true"])
+            .unwrap(),
+        ""
+    );
 }
 
 #[test]
@@ -160,10 +252,21 @@ fn one_platform_of_several_can_be_removed() {
     let daemon = daemon();
     let context = Context::new(&[("Dockerfile", CROSS)]);
     build(&daemon, &context, &[BOTH, "-t", "made:1"]);
-    let arm = daemon.cais(&["image", "inspect", "-f", "{{.Id}}", "--platform=linux/arm64", "made:1"]).unwrap();
+    let arm = daemon
+        .cais(&[
+            "image",
+            "inspect",
+            "-f",
+            "{{.Id}}",
+            "--platform=linux/arm64",
+            "made:1",
+        ])
+        .unwrap();
     let kept = refused(&daemon, &["rmi", "-f", arm.trim()]);
     assert!(kept.contains("one of several platforms"), "{kept}");
-    daemon.cais(&["rmi", "--platform=linux/arm64", "made:1"]).unwrap();
+    daemon
+        .cais(&["rmi", "--platform=linux/arm64", "made:1"])
+        .unwrap();
     refused(&daemon, &["image", "inspect", arm.trim()]);
     assert_eq!(inspect(&daemon, "made:1", "{{.Architecture}}"), "amd64");
 }
@@ -172,7 +275,11 @@ fn one_platform_of_several_can_be_removed() {
 fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
     let (one, mut registry) = (daemon(), Registry::start());
     let base = registry.name("base:1");
-    build(&one, &Context::new(&[("Dockerfile", CROSS)]), &[BOTH, "-t", &base, "--push"]);
+    build(
+        &one,
+        &Context::new(&[("Dockerfile", CROSS)]),
+        &[BOTH, "-t", &base, "--push"],
+    );
     let text = format!("FROM {base}\nCOPY file /file\n");
     let context = Context::new(&[("Dockerfile", &text), ("file", "x")]);
     let other = daemon();
@@ -184,14 +291,39 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
         let layers = inspect(daemon, "arm", "{{len .RootFS.Layers}}");
         assert_eq!(layers, "2");
     }
-    assert_eq!(inspect(&other, &base, "{{.Id}}"), own, "the name still leads to this machine's");
+    assert_eq!(
+        inspect(&other, &base, "{{.Id}}"),
+        own,
+        "the name still leads to this machine's"
+    );
     registry.kill();
     build(&other, &context, &["--no-cache", BOTH, "-t", "both"]);
-    let arm = other.cais(&["image", "inspect", "-f", "{{.Architecture}}", "--platform=linux/arm64", "both"]);
+    let arm = other.cais(&[
+        "image",
+        "inspect",
+        "-f",
+        "{{.Architecture}}",
+        "--platform=linux/arm64",
+        "both",
+    ]);
     assert_eq!(arm.unwrap().trim(), "arm64");
-    let gone = refused(&other, &["build", "--platform=linux/s390x", &context.path().to_string_lossy()]);
+    let gone = refused(
+        &other,
+        &[
+            "build",
+            "--platform=linux/s390x",
+            &context.path().to_string_lossy(),
+        ],
+    );
     assert!(gone.contains("connect"), "{gone}");
-    let bad = refused(&other, &["build", "--platform=linux/a+b", &context.path().to_string_lossy()]);
+    let bad = refused(
+        &other,
+        &[
+            "build",
+            "--platform=linux/a+b",
+            &context.path().to_string_lossy(),
+        ],
+    );
     assert!(bad.contains("invalid platform component"), "{bad}");
 }
 
@@ -203,11 +335,20 @@ fn a_command_of_another_platform_needs_an_emulator() {
     drop(made);
     let mut program = fs::read("/bin/true").unwrap();
     program[18] = 0xb7;
-    let context = Context::new(&[("Dockerfile", "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN echo\n")]);
+    let context = Context::new(&[(
+        "Dockerfile",
+        "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN echo\n",
+    )]);
     fs::write(context.path().join("sh"), program).unwrap();
     let path = context.path().to_string_lossy().into_owned();
-    let error = refused(&daemon, &["build", "--progress=plain", "--platform=linux/arm64", &path]);
+    let error = refused(
+        &daemon,
+        &["build", "--progress=plain", "--platform=linux/arm64", &path],
+    );
     assert!(error.contains("exec format error"), "{error}");
-    assert!(error.contains("The image is for linux/arm64 and this host is linux/amd64"), "{error}");
+    assert!(
+        error.contains("The image is for linux/arm64 and this host is linux/amd64"),
+        "{error}"
+    );
     assert!(error.contains("returned a non-zero code: "), "{error}");
 }

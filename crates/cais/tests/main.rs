@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod build;
+mod build_attest;
 mod build_cache;
 mod build_clients;
 mod build_contexts;

@@ -32,7 +32,7 @@ use std::ffi::OsString;
 pub use autostart::SpawnCommand;
 use cais_console::{
     archive, cell, error, flags, format, new_file, note, platform, printer, progress, prompt,
-    signals, stdin, streams, table, terminal, timestamp,
+    signals, stdin, steps, streams, table, terminal, timestamp,
 };
 
 /// Runs the command line with `argv` (the program's name first) and returns its exit code. No daemon is started.

@@ -1,4 +1,4 @@
-//! What command lines are made of: flags as Go's pflag reads them, tables, Go templates, progress, notes, terminals, signals
+//! What command lines are made of: flags as Go's pflag reads them, tables, Go templates, progress, steps of builds, notes, terminals, signals
 //! and streams. It knows the Engine API's client and no verb; verbs live in `cli`.
 
 pub mod archive;
@@ -14,6 +14,7 @@ pub mod progress;
 pub mod prompt;
 pub mod signals;
 pub mod stdin;
+pub mod steps;
 pub mod streams;
 pub mod table;
 pub mod terminal;

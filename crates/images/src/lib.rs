@@ -31,8 +31,8 @@ mod usage;
 
 pub use archive::import::ImportRequest;
 pub use archive::instruction::apply_changes;
-pub use archive::save::SetManifest;
 pub use archive::load::{LoadEvent, LoadedImage, Progress};
+pub use archive::save::SetManifest;
 pub use catalog::{DiskUsage, HistoryLine};
 pub use check::{Checked, Fault, Finding};
 pub use commit::{CommitRequest, ReadLayer};

@@ -10,7 +10,7 @@ use cais_types::{Digest, Reference};
 
 use crate::deletion::{ImageUser, RemoveOptions, Removed};
 use crate::error::ImageError;
-use crate::model::{Image, Model, NamedImage, REFERENCES, SETS};
+use crate::model::{Image, Model, NamedImage, SETS};
 use crate::store::Store;
 
 impl Model {
@@ -135,7 +135,12 @@ impl Store {
     /// The image of a set that is the best for this machine, else the first.
     fn main_of(&self, set: &ImageSet) -> Result<Digest, ImageError> {
         let (model, host) = (self.read(), Platform::host());
-        let fit = |id: &Digest| model.images.get(id).and_then(|one| host.fit(&one.platform()));
+        let fit = |id: &Digest| {
+            model
+                .images
+                .get(id)
+                .and_then(|one| host.fit(&one.platform()))
+        };
         let ids = set.members.iter().map(|one| one.image);
         let best = ids.min_by_key(|id| fit(id).unwrap_or(u32::MAX));
         best.ok_or_else(|| ImageError::Invalid("a set without images".to_owned()))
@@ -153,7 +158,8 @@ impl Store {
     pub fn sets(&self) -> Vec<(Reference, Vec<Digest>)> {
         let model = self.read();
         let sets = model.sets.iter();
-        sets.map(|(name, members)| (name.clone(), members.clone())).collect()
+        sets.map(|(name, members)| (name.clone(), members.clone()))
+            .collect()
     }
 
     /// Lets a name stand for what another one stands for besides its image, if it does.
@@ -181,7 +187,10 @@ impl Store {
     /// Images that have no name of their own and that none of these names will need any more.
     pub(crate) fn others_of(&self, names: &[Reference]) -> Vec<Digest> {
         let model = self.read();
-        names.iter().flat_map(|name| model.others_of(name)).collect()
+        names
+            .iter()
+            .flat_map(|name| model.others_of(name))
+            .collect()
     }
 
     /// Deletes those of these images that nothing needs; the caller holds [`Store::changing`].

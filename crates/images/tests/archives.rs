@@ -151,7 +151,9 @@ fn oci_layouts_load_with_every_compression_and_compressed_outside() {
         assert_eq!(load(&store, &archive).unwrap()[0].id, image.id());
         assert_eq!(store.resolve("demo/oci:1").unwrap().id, image.id());
         let mut saved = Vec::new();
-        store.save(&["demo/oci:1".to_owned()], None, &mut saved).unwrap();
+        store
+            .save(&["demo/oci:1".to_owned()], None, &mut saved)
+            .unwrap();
         let layer = crate::kit::blob(&digest(&image.layers[1]));
         assert_eq!(blobs(&saved)[&layer], image.layers[1]);
         // Loaded again, nothing is unpacked.
@@ -182,7 +184,9 @@ fn a_name_twice_in_one_layer_is_saved_as_it_came() {
     let store = root.open();
     load(&store, &image.docker_archive()).unwrap();
     let mut saved = Vec::new();
-    store.save(&[image.id().to_string()], None, &mut saved).unwrap();
+    store
+        .save(&[image.id().to_string()], None, &mut saved)
+        .unwrap();
     let name = crate::kit::blob(&digest(&image.layers[0]));
     assert_eq!(blobs(&saved)[&name], image.layers[0]);
     let merged = store.open_image_root(&image.id()).unwrap();

@@ -119,7 +119,9 @@ fn what_a_container_wrote_becomes_a_layer_that_loads_elsewhere() {
         assert_eq!(config["container"], id.to_string());
         // The record makes the stream again, which has the digest the image names.
         let mut archive = Vec::new();
-        store.save(&["made:1".to_owned()], None, &mut archive).unwrap();
+        store
+            .save(&["made:1".to_owned()], None, &mut archive)
+            .unwrap();
         let other = Root::new();
         let elsewhere = other.open();
         assert_eq!(load(&elsewhere, &archive).unwrap()[0].id, made);

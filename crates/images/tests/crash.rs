@@ -69,7 +69,9 @@ fn killed_at_any_point_every_image_is_whole_or_absent() {
         assert!(!temporary(root.names("layers")));
         if let Ok(found) = store.resolve("crash") {
             let mut saved = Vec::new();
-            store.save(&[found.id.to_string()], None, &mut saved).unwrap();
+            store
+                .save(&[found.id.to_string()], None, &mut saved)
+                .unwrap();
         }
         store.retain(&[]).unwrap();
         assert_eq!(root.names("containers"), Vec::<String>::new());

@@ -216,7 +216,9 @@ fn deep_and_long_paths_are_unpacked_or_refused_and_can_be_removed() {
         .end();
     load_layer(&root, &store, layer).unwrap();
     let mut saved = Vec::new();
-    store.save(&["test:layer".to_owned()], None, &mut saved).unwrap();
+    store
+        .save(&["test:layer".to_owned()], None, &mut saved)
+        .unwrap();
     let options = RemoveOptions {
         force: true,
         prune_parents: true,

@@ -313,7 +313,9 @@ fn an_image_that_is_pushed_keeps_its_layers_when_it_is_removed_meanwhile() {
     let (root, remote) = (Root::new(), Remote::new(&["one"]));
     let store = Arc::new(root.open());
     remote.pull(&store, "app:latest");
-    let sent = store.outgoing(&"app:latest".parse().unwrap(), None).unwrap();
+    let sent = store
+        .outgoing(&"app:latest".parse().unwrap(), None)
+        .unwrap();
     let options = cais_images::RemoveOptions {
         force: true,
         prune_parents: true,

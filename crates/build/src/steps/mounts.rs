@@ -51,7 +51,8 @@ pub fn script(stage: &StageRun<'_>, name: &str, text: &str) -> Result<(String, S
     }
     let digest = Key::on(None).with(text).finish();
     let scratch = &stage.request.scratch;
-    let directory = scratch.join(format!("script-{}-{digest}", stage.index));
+    let platform = stage.plan.platform.to_string().replace('/', "-");
+    let directory = scratch.join(format!("script-{}-{platform}-{digest}", stage.index));
     let failed = |error: std::io::Error| Error::internal(format!("{name}: {error}"));
     DirBuilder::new()
         .recursive(true)
@@ -114,6 +115,7 @@ fn secret(stage: &StageRun<'_>, mount: Mount) -> StepMount {
             .then(|| format!("{SECRETS}/{}", last(&id)))
     };
     let target = mount.target.or_else(usual);
+    stage.progress.sources.secret(&id, !mount.required);
     StepMount::Loan {
         target: target.map(|target| super::workdir::below(&stage.config.working_dir, &target)),
         what: Loan::Secret { env: mount.env },
@@ -128,9 +130,11 @@ fn secret(stage: &StageRun<'_>, mount: Mount) -> StepMount {
 fn agent(stage: &StageRun<'_>, mount: Mount, before: usize) -> StepMount {
     let usual = || format!("{AGENTS}.{before}");
     let target = mount.target.unwrap_or_else(usual);
+    let id = mount.id.unwrap_or_else(|| "default".to_owned());
+    stage.progress.sources.agent(&id, !mount.required);
     StepMount::Loan {
         what: Loan::Agent,
-        id: mount.id.unwrap_or_else(|| "default".to_owned()),
+        id,
         target: Some(super::workdir::below(&stage.config.working_dir, &target)),
         required: mount.required,
         mode: mount.mode.unwrap_or(0o600),

@@ -309,9 +309,7 @@ pub fn source_image(stage: &StageRun<'_>, from: &str) -> Result<Digest> {
                 "a mount of type cache from the context {from} is not built yet"
             )));
         }
-        (Some(NamedContext::Image(image)), _) => {
-            Some(stage.base_image(image)?)
-        }
+        (Some(NamedContext::Image(image)), _) => Some(stage.base_image(image)?),
         (None, Some(index)) => stage.progress.wait(index)?.image,
         (None, None) => Some(stage.base_image(from)?),
     };
@@ -352,6 +350,7 @@ fn repository(stage: &StageRun<'_>, url: &str, transfer: &Transfer) -> Result<Co
     }
     let into = new_directory(&stage.request.scratch, stage.index).map_err(io)?;
     let tree = stage.ports.fetcher.checkout(&wanted, &into)?;
+    stage.progress.sources.material(url.to_owned(), None);
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
     let root = rustix::fs::open(
         &tree,
@@ -401,6 +400,8 @@ fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) 
         )));
     }
     let have = digest_of(&mut file)?;
+    let sources = &stage.progress.sources;
+    sources.material(url.to_owned(), Some(have.hex()));
     if let Some(want) = &transfer.checksum {
         let want = stage.expand(want)?;
         if want != have.to_string() {

@@ -243,7 +243,9 @@ impl ImageCatalog for Images {
             return Ok(None);
         }
         let users = in_store(users);
-        let others = self.0.remove_platforms(name, platforms, &users, &mut removed)?;
+        let others = self
+            .0
+            .remove_platforms(name, platforms, &users, &mut removed)?;
         Ok(others.then(|| removed.into_iter().map(told).collect()))
     }
 

@@ -7,7 +7,9 @@ use cais_distribution::client::store::{
     Compression, KnownBlob, PullStore, Pulled, PulledImage, PushStore, PushedImage, PushedLayer,
     PushedSet, UnpackedLayer,
 };
-use cais_images::{Form, Incoming, Kept, Outgoing, OutgoingLayer, PushCompression, SeenForm, Store};
+use cais_images::{
+    Form, Incoming, Kept, Outgoing, OutgoingLayer, PushCompression, SeenForm, Store,
+};
 use cais_types::oci::{Descriptor, Document, Platform};
 use cais_types::{Digest, Error, Reference, Result};
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cais_distribution::client::store::{
-    Compression, KnownBlob, PullStore, Pulled, PulledImage, PushStore, PushedImage, PushedLayer, PushedSet,
-    UnpackedLayer,
+    Compression, KnownBlob, PullStore, Pulled, PulledImage, PushStore, PushedImage, PushedLayer,
+    PushedSet, UnpackedLayer,
 };
 use cais_types::oci::{Descriptor, Document, Manifest, Platform, media_type};
 use cais_types::{Digest, Error, Reference, Result};

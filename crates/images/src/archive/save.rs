@@ -158,10 +158,12 @@ impl Store {
                 add(image, Some((*reference).clone()));
             }
             if tags.is_empty() {
-                let image = model.find_for(name, platform).map_err(|error| match error {
-                    ImageError::NoSuchImage(_) => ImageError::NoSuchReference,
-                    other => other,
-                })?;
+                let image = model
+                    .find_for(name, platform)
+                    .map_err(|error| match error {
+                        ImageError::NoSuchImage(_) => ImageError::NoSuchReference,
+                        other => other,
+                    })?;
                 let named = named.filter(|named| model.references.contains_key(named));
                 add(image, named.filter(|named| named.tag().is_some()));
             }

@@ -1,7 +1,7 @@
 //! `GET /images/json` and its filters.
 
-use cais_types::api::{ImageSummary, ManifestSummary};
 use cais_types::api::query::{Filters, ImageListQuery};
+use cais_types::api::{ImageSummary, ManifestSummary};
 use cais_types::{Error, Result};
 
 use super::{ImageCatalog, ImageUser, Images};

@@ -362,6 +362,8 @@ pub struct BuildQuery {
     /// Stages whose steps are run anew.
     pub no_cache_filter: Vec<String>,
     pub cache_from: Vec<String>,
+    /// What is attested of the result, `type=provenance,mode=max`.
+    pub attest: Vec<String>,
     pub pull: bool,
     /// Remove the containers of steps that went well.
     pub remove: bool,

@@ -91,7 +91,12 @@ impl Member {
     }
 
     /// The manifest of the image, with its descriptor for the index.
-    pub fn manifest(&self, config: Descriptor, layers: Vec<Descriptor>, platform: Platform) -> Encoded {
+    pub fn manifest(
+        &self,
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        platform: Platform,
+    ) -> Encoded {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.to_owned()),
@@ -126,7 +131,10 @@ impl Member {
                     "predicate": statement.predicate,
                 }),
             );
-            let kind = ("in-toto.io/predicate-type".to_owned(), statement.predicate_type.clone());
+            let kind = (
+                "in-toto.io/predicate-type".to_owned(),
+                statement.predicate_type.clone(),
+            );
             document.descriptor.annotations = Some([kind].into());
             document
         };
@@ -150,7 +158,10 @@ impl Member {
         document.descriptor.annotations = Some(
             [
                 ("vnd.docker.reference.digest", manifest.digest.to_string()),
-                ("vnd.docker.reference.type", "attestation-manifest".to_owned()),
+                (
+                    "vnd.docker.reference.type",
+                    "attestation-manifest".to_owned(),
+                ),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into(),
@@ -231,17 +242,29 @@ mod tests {
         };
         let document: Value = serde_json::from_slice(&statement.bytes).unwrap();
         let subject = &document["subject"][0];
-        assert_eq!(subject["digest"]["sha256"], manifest.descriptor.digest.hex());
-        assert_eq!(subject["name"], "pkg:docker/localhost:5000/a/b@1?platform=linux%2Farm64");
+        assert_eq!(
+            subject["digest"]["sha256"],
+            manifest.descriptor.digest.hex()
+        );
+        assert_eq!(
+            subject["name"],
+            "pkg:docker/localhost:5000/a/b@1?platform=linux%2Farm64"
+        );
         let shown = &attestation.manifest.descriptor;
         let annotations = shown.annotations.as_ref().unwrap();
         assert_eq!(
             annotations["vnd.docker.reference.digest"],
             manifest.descriptor.digest.to_string()
         );
-        assert_eq!(shown.platform.as_ref().unwrap().to_string(), "unknown/unknown");
+        assert_eq!(
+            shown.platform.as_ref().unwrap().to_string(),
+            "unknown/unknown"
+        );
         let config: Value = serde_json::from_slice(&config.bytes).unwrap();
-        assert_eq!(config["rootfs"]["diff_ids"][0], statement.descriptor.digest.to_string());
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            statement.descriptor.digest.to_string()
+        );
     }
 
     #[test]

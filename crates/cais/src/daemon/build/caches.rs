@@ -5,9 +5,9 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use cais_build::cancel::Cancellation;
 use cais_build::messages::canceled;
 use cais_build::ports::{Sharing, StepMount};
 use cais_state::{Db, Durability};
@@ -28,9 +28,6 @@ static GIVEN_BACK: Condvar = Condvar::new();
 
 /// Held while a directory comes or goes.
 static CHANGING: Mutex<()> = Mutex::new(());
-
-/// How often a step that waits looks whether its build was given up.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What is known of a cache besides its files. Times in seconds since 1970.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -94,7 +91,7 @@ impl Drop for Held {
             }
         }
         drop(used);
-        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = taken();
         for id in &self.alone {
             taken.remove(id);
         }
@@ -106,17 +103,21 @@ impl Drop for Held {
 ///
 /// # Errors
 /// Canceled: the build was given up meanwhile.
-pub fn hold(mounts: &mut [StepMount], given_up: &dyn Fn() -> bool) -> Result<Held> {
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+pub fn hold(mounts: &mut [StepMount], given_up: &Cancellation) -> Result<Held> {
+    let _told = given_up.on_set(|| {
+        // Who waits has looked at the flag before, or is told now.
+        drop(taken());
+        GIVEN_BACK.notify_all();
+    });
+    let mut taken = taken();
     // All at once, so that two steps never wait for each other.
     let locked: BTreeSet<String> = of(mounts, Sharing::Locked).map(|id| id.clone()).collect();
     while locked.iter().any(|id| taken.contains(id)) {
-        if given_up() {
+        if given_up.is_set() {
             return Err(canceled());
         }
-        (taken, _) = GIVEN_BACK
-            .wait_timeout(taken, LOOK)
-            .unwrap_or_else(PoisonError::into_inner);
+        let woken = GIVEN_BACK.wait(taken);
+        taken = woken.unwrap_or_else(PoisonError::into_inner);
     }
     taken.extend(locked.iter().cloned());
     let mut held = Held {
@@ -135,6 +136,10 @@ pub fn hold(mounts: &mut [StepMount], given_up: &dyn Fn() -> bool) -> Result<Hel
     drop(taken);
     held.use_all(mounts);
     Ok(held)
+}
+
+fn taken() -> MutexGuard<'static, BTreeSet<String>> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn of(mounts: &mut [StepMount], wanted: Sharing) -> impl Iterator<Item = &mut String> {

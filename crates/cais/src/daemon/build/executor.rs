@@ -2,10 +2,8 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
+use cais_build::cancel::Cancellation;
 use cais_build::messages::canceled;
 use cais_build::ports::{Executor, Ran, RunEvents, RunStep, StepMount, Stream};
 use cais_engine::{Containers, Engine};
@@ -19,7 +17,7 @@ use cais_types::api::{
 use cais_types::{ClientConnection, ContainerId, Error, Result};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::caches::{self, Caches, Wanted};
 use super::loans::Lender;
@@ -31,9 +29,6 @@ const HEADER: usize = 8;
 /// The most bytes of output in one message.
 const PIECE: usize = 64 * 1024;
 
-/// How often a step looks whether its build was given up.
-const LOOK: Duration = Duration::from_millis(50);
-
 /// Runs steps for one client.
 pub struct Steps {
     pub build: Build,
@@ -42,22 +37,19 @@ pub struct Steps {
     pub caches: Caches,
     pub trees: Trees,
     pub sessions: Sessions,
-    /// Closed when the client has gone.
-    pub client: mpsc::Sender<Result<Bytes>>,
 }
 
 /// A container that a step runs in.
 struct Watch<'a> {
     containers: &'a Containers,
     id: &'a str,
-    canceled: &'a AtomicBool,
+    canceled: &'a Cancellation,
 }
 
 impl Executor for Steps {
     fn run(&self, mut step: RunStep, events: &mut dyn RunEvents) -> Result<Ran> {
-        let canceled = Arc::clone(&step.canceled);
-        let given_up = || canceled.load(Ordering::Relaxed) || self.client.is_closed();
-        let _held = caches::hold(&mut step.mounts, &given_up)?;
+        let canceled = step.canceled.clone();
+        let _held = caches::hold(&mut step.mounts, &canceled)?;
         let lender = Lender {
             sessions: &self.sessions,
             handle: &self.handle,
@@ -118,6 +110,10 @@ impl Steps {
     /// Starts a container and passes its output on until it ends; answers its exit code.
     async fn watch(&self, watch: Watch<'_>, events: &mut dyn RunEvents) -> Result<i64> {
         let Watch { containers, id, .. } = watch;
+        let given_up = Arc::new(Notify::new());
+        let notify = Arc::clone(&given_up);
+        // A permit stays for who comes to wait later.
+        let _told = watch.canceled.on_set(move || notify.notify_one());
         let (ours, theirs) = UnixStream::pair().map_err(io)?;
         ours.set_nonblocking(true).map_err(io)?;
         let mut ours = tokio::net::UnixStream::from_std(ours).map_err(io)?;
@@ -137,8 +133,7 @@ impl Steps {
         containers.start(id, None).await?;
         tokio::select! {
             output = output(&mut ours, events) => output?,
-            () = self.client.closed() => return Err(canceled()),
-            () = given_up(watch.canceled) => return Err(canceled()),
+            () = given_up.notified() => return Err(canceled()),
         }
         Ok(exit.await?.status_code)
     }
@@ -262,12 +257,6 @@ impl Steps {
                 Ok(mount)
             }
         }
-    }
-}
-
-async fn given_up(canceled: &AtomicBool) {
-    while !canceled.load(Ordering::Relaxed) {
-        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
+use cais_build::cancel::Cancellation;
 use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
 use cais_images::{CommitRequest, Holder, SquashRequest, Store, Upper};
 use cais_services::registry::{Registries, Transfer};
@@ -20,7 +19,6 @@ use futures_util::StreamExt as _;
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use super::super::images::runtime_config;
 use super::claims;
@@ -89,7 +87,9 @@ impl BuildImages {
             }
             Ok(())
         };
-        let moved = self.handle.block_on(async { tokio::try_join!(result, told) });
+        let moved = self
+            .handle
+            .block_on(async { tokio::try_join!(result, told) });
         let (ids, ()) = moved?;
         let id = ids.first().copied();
         id.ok_or_else(|| Error::not_found(format!("No such image: {name}")))
@@ -123,6 +123,7 @@ impl ImageStore for BuildImages {
             config: runtime_config(&config)?,
             author: config.author.clone().unwrap_or_default(),
             platform: image.platform(),
+            manifest: image.manifest.as_ref().map(|manifest| manifest.digest),
             layers: image.chain.clone(),
         })
     }
@@ -264,8 +265,6 @@ fn moment(seconds: i64) -> Result<String> {
 /// Which step made which image.
 pub struct Index {
     pub db: Arc<Db>,
-    /// Closed when the client has gone.
-    pub client: mpsc::Sender<Result<Bytes>>,
 }
 
 impl CacheIndex for Index {
@@ -283,9 +282,8 @@ impl CacheIndex for Index {
         claims::try_claim(key).map(|claim| Box::new(claim) as Box<dyn Send>)
     }
 
-    fn wait(&self, key: &str, canceled: &AtomicBool) -> Result<()> {
-        let given_up = || canceled.load(Ordering::Relaxed) || self.client.is_closed();
-        claims::wait(key, &given_up)
+    fn wait(&self, key: &str, canceled: &Cancellation) -> Result<()> {
+        claims::wait(key, canceled)
     }
 }
 

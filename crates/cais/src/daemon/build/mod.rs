@@ -21,6 +21,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_api::backend::{self, Answers, Hijack, Upload};
+use cais_build::attest::Attestations;
+use cais_build::cancel::Cancellation;
 use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::listing::Ranges;
 use cais_build::messages::{Messages, canceled, failure};
@@ -35,9 +37,10 @@ use cais_state::Db;
 use cais_types::api::BuildPruneResponse;
 use cais_types::api::query::{BuildPruneQuery, BuildQuery};
 use cais_types::oci::Platform;
-use cais_types::{Error, Reference, Result};
+use cais_types::{ContainerId, Error, Reference, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 use context::Context;
 pub use executor::remove_leftovers;
@@ -177,6 +180,7 @@ impl BuildBackend {
         client: mpsc::Sender<Result<Bytes>>,
     ) {
         let (context, prepared) = job;
+        let gone = ClientGone::watch(&handle, &client);
         let images = images::BuildImages {
             store: Arc::clone(&self.images),
             db: Arc::clone(&self.db),
@@ -198,7 +202,6 @@ impl BuildBackend {
                 directory: self.directory.join("mounts"),
             },
             sessions: self.sessions.clone(),
-            client: client.clone(),
         };
         let web = fetch::Web {
             config: self.web.clone(),
@@ -207,7 +210,6 @@ impl BuildBackend {
         };
         let cache = images::Index {
             db: Arc::clone(&self.db),
-            client: client.clone(),
         };
         let ports = Ports {
             images: &images,
@@ -215,7 +217,8 @@ impl BuildBackend {
             cache: &cache,
             fetcher: &web,
         };
-        prepared.run(ports, &Client(client));
+        prepared.run(ports, &Client(client), &gone.cancellation);
+        drop(gone);
         drop((context, images, executor));
         self.built.notify_one();
     }
@@ -259,6 +262,9 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
     }
     let args = query.build_args.iter();
     Ok(BuildRequest {
+        id: ContainerId::from_bytes(cais_engine::create::random()?).to_string(),
+        remote: Some(query.remote.clone()).filter(|url| !url.is_empty()),
+        attestations: attestations(query)?,
         dockerfile: context.dockerfile.clone(),
         context: context.open()?,
         context_path: context.path(),
@@ -286,6 +292,16 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
         platforms: platforms(&query.platform)?,
         session: query.session.clone(),
     })
+}
+
+/// What is attested of the result, which is found by its names only.
+fn attestations(query: &BuildQuery) -> Result<Attestations> {
+    let attestations = Attestations::parse(&query.attest)?;
+    if query.tags.is_empty() && !attestations.is_empty() {
+        let text = "tag is needed for attestations: they belong to a name";
+        return Err(Error::invalid(text));
+    }
+    Ok(attestations)
 }
 
 /// The platforms of a list, each once.
@@ -338,6 +354,30 @@ fn host(query: &BuildQuery) -> Host {
             .iter()
             .map(|limit| (limit.name.clone(), limit.soft, limit.hard))
             .collect(),
+    }
+}
+
+/// Gives a build up when its client goes, until this is dropped.
+struct ClientGone {
+    cancellation: Cancellation,
+    task: JoinHandle<()>,
+}
+
+impl ClientGone {
+    fn watch(handle: &Handle, client: &mpsc::Sender<Result<Bytes>>) -> Self {
+        let cancellation = Cancellation::default();
+        let (client, given_up) = (client.clone(), cancellation.clone());
+        let task = handle.spawn(async move {
+            client.closed().await;
+            given_up.set();
+        });
+        Self { cancellation, task }
+    }
+}
+
+impl Drop for ClientGone {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

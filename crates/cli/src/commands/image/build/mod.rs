@@ -1,5 +1,6 @@
 //! `image build`: make an image from a Dockerfile, by the classic builder of any daemon.
 
+mod attest;
 mod body;
 mod cache;
 mod check;
@@ -7,7 +8,6 @@ mod context;
 mod loans;
 mod named;
 mod output;
-mod progress;
 
 use std::path::Path;
 
@@ -23,12 +23,12 @@ use self::context::Content;
 use self::loans::Lending;
 use self::named::Named;
 use self::output::{Built, Outputs};
-use self::progress::Progress;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, Parsed, flag, switch};
 use crate::new_file::NewFile;
+use crate::steps::Progress;
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -49,6 +49,11 @@ const FLAGS: &[Flag] = &[
         "add-host",
         "list",
         "Add a line to /etc/hosts of the steps (host:ip)",
+    ),
+    flag(
+        "attest",
+        "list",
+        "Attest something of the image (type=provenance,mode=max; type=sbom)",
     ),
     flag("build-arg", "list", "Set a build argument"),
     flag(
@@ -129,10 +134,16 @@ const FLAGS: &[Flag] = &[
     .short('o'),
     flag("platform", "list", "Build for these platforms"),
     flag("progress", "string", "How progress is shown (auto, plain, tty, quiet, rawjson)").default("\"auto\""),
+    flag(
+        "provenance",
+        "string",
+        "Attest how the image was built (true, false, mode=min|max)",
+    ),
     switch("pull", "Ask the registry for newer base images"),
     switch("push", "Give the image to its registry"),
     switch("quiet", "Show only the image's id").short('q'),
     switch("rm", "Remove the containers of steps").default("true"),
+    flag("sbom", "string", "Attest which packages are in the image (true, false)"),
     flag(
         "secret",
         "list",
@@ -177,6 +188,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     let several = args.list("platform").join(",").contains(',');
     outputs.check(&names, several)?;
     let mut query = query(args, &names)?;
+    let attested = attest::wanted(args, &names)?;
     query.push(("dockerfile".to_owned(), context.dockerfile));
     if outputs.rewrite_timestamp {
         query.push(("rewritetimestamp".to_owned(), "1".to_owned()));
@@ -185,7 +197,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         query.push(("remote".to_owned(), remote));
     }
     let quiet = args.switch("quiet");
-    let progress = Progress::new(app, &args.string("progress"), quiet)?;
+    let progress = Progress::new(app.printer, &args.string("progress"), quiet)?;
     let client = app.client()?;
     client.negotiate().await?;
     let images = caches.fetch(app).await?;
@@ -203,6 +215,12 @@ async fn run(app: &App, call: Invocation) -> Result {
             "--build-context: the classic builder of this daemon takes one context only",
         ));
     }
+    if !attested.is_empty() && !client.is_cais() {
+        return Err(CliError::new(
+            "--attest, --provenance, --sbom: the classic builder of this daemon attests nothing",
+        ));
+    }
+    query.extend(attested);
     if !named.places.is_empty() {
         query.push(("contexts".to_owned(), json!(named.places).to_string()));
     }

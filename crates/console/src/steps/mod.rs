@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::app::App;
 use crate::error::{CliError, Result};
 use crate::printer::Printer;
 use crate::terminal;
@@ -86,7 +85,7 @@ impl Progress {
     ///
     /// # Errors
     /// A way that is not known; a terminal is asked for and standard error is none.
-    pub fn new(app: &App, flag: &str, quiet: bool) -> Result<Self> {
+    pub fn new(printer: Printer, flag: &str, quiet: bool) -> Result<Self> {
         let variable = std::env::var(VARIABLE).unwrap_or_default();
         let way = match flag {
             "auto" | "" if !variable.is_empty() => &variable,
@@ -103,10 +102,10 @@ impl Progress {
                     "failed to get console: provided file is not a console",
                 ));
             }
-            "tty" => Box::new(tty::Tty::new(app.printer)),
-            "auto" | "" if is_terminal => Box::new(tty::Tty::new(app.printer)),
-            "auto" | "" | "plain" => Box::new(plain::Plain::new(app.printer)),
-            "rawjson" => Box::new(raw::Raw::new(app.printer)),
+            "tty" => Box::new(tty::Tty::new(printer)),
+            "auto" | "" if is_terminal => Box::new(tty::Tty::new(printer)),
+            "auto" | "" | "plain" => Box::new(plain::Plain::new(printer)),
+            "rawjson" => Box::new(raw::Raw::new(printer)),
             other => return Err(CliError::new(format!("invalid progress mode {other}"))),
         };
         let mut progress = Self {
