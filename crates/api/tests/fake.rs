@@ -328,6 +328,7 @@ impl Registries for Engine {
             platform,
             auth,
             holder: None,
+            whole: false,
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! The solver: stages that do not wait for each other run side by side, each as soon as those it needs are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use cais_sys::path_in_root;
-use cais_types::oci::set::{Member, Statement};
+use cais_types::oci::set::{CACHE_KEYS, Member, Statement};
 use cais_types::oci::{ImageSet, Platform};
 use cais_types::{Digest, Error, ErrorClass, Result};
 use jiff::Timestamp;
@@ -107,6 +107,8 @@ pub struct Progress {
     changed: Condvar,
     /// What came into the build.
     pub sources: Sources,
+    /// Keys of steps that were done.
+    keys: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Default)]
@@ -134,6 +136,20 @@ impl Progress {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// A step with this key was done.
+    pub fn remember(&self, key: &str) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(key.to_owned());
+    }
+
+    /// The images of all stages, that of the target first.
+    fn images(&self, target: usize) -> Vec<Digest> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = state.finished.get(&target).into_iter();
+        let all = first.chain(state.finished.values());
+        all.filter_map(|finished| finished.image).collect()
     }
 
     fn end(&self, stage: usize, result: Result<Finished>) -> Result<()> {
@@ -208,9 +224,31 @@ impl Prepared {
             let _ = sequence.drain();
         });
         failed.end()?;
+        if !self.request.cache_to.is_empty() {
+            let cache = self.cache(&progress);
+            for name in &self.request.cache_to {
+                ports.images.tag_set(&cache, name)?;
+            }
+        }
         let results = self.plans.iter().zip(&progress);
         let results = results.map(|(plan, progress)| self.result(plan, progress, ports));
         results.collect()
+    }
+
+    /// The images of all stages under one name, and the keys of their steps.
+    fn cache(&self, progress: &[Progress]) -> ImageSet {
+        let mut set = ImageSet::default();
+        let mut keys = Vec::new();
+        for (plan, progress) in self.plans.iter().zip(progress) {
+            for image in progress.images(plan.target) {
+                add(&mut set, Member::new(image));
+            }
+            let done = progress.keys.lock();
+            keys.extend(done.unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        }
+        set.annotations
+            .insert(CACHE_KEYS.to_owned(), keys.join(" "));
+        set
     }
 
     fn result(&self, plan: &Plan, progress: &Progress, ports: Ports<'_>) -> Result<Made> {
@@ -315,14 +353,20 @@ impl Prepared {
 fn set(made: &[Made]) -> ImageSet {
     let mut set = ImageSet::default();
     for one in made {
-        if set.members.iter().all(|other| other.image != one.image) {
-            set.members.push(Member {
-                statements: one.statements.clone(),
-                ..Member::new(one.image)
-            });
-        }
+        let member = Member {
+            statements: one.statements.clone(),
+            ..Member::new(one.image)
+        };
+        add(&mut set, member);
     }
     set
+}
+
+/// Adds an image that is not among those of a set.
+fn add(set: &mut ImageSet, member: Member) {
+    if set.members.iter().all(|other| other.image != member.image) {
+        set.members.push(member);
+    }
 }
 
 /// What a build fails with.

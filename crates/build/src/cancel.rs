@@ -90,7 +90,9 @@ mod tests {
         let calls = Arc::new(AtomicUsize::new(0));
         let hook = || {
             let calls = Arc::clone(&calls);
-            move || drop(calls.fetch_add(1, Ordering::SeqCst))
+            move || {
+                calls.fetch_add(1, Ordering::SeqCst);
+            }
         };
         drop(cancellation.on_set(hook()));
         let kept = cancellation.on_set(hook());

@@ -1,5 +1,6 @@
 //! What the builder needs from other rooms: small blocking traits, filled by the composition root.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -45,10 +46,21 @@ pub struct NewImage {
     pub latest: Option<i64>,
 }
 
+/// What a name that is given as a cache has.
+#[derive(Clone, Debug, Default)]
+pub struct CacheSource {
+    /// Images whose history may stand for steps.
+    pub images: Vec<Digest>,
+    /// Keys of steps that are in them, whatever the lines of their history leave out.
+    pub keys: BTreeSet<String>,
+}
+
 /// Images, and writable trees on top of them.
 pub trait ImageStore: Send + Sync {
     /// Finds an image of this host by reference, id or unique id prefix; for a platform, where one is asked for.
     fn find(&self, name: &str, platform: Option<&Platform>) -> Option<Digest>;
+    /// What a name has as a cache; nothing where there is no such image.
+    fn cache_source(&self, name: &str) -> CacheSource;
     /// The image of this id.
     fn image(&self, id: &Digest) -> Result<BaseImage>;
     /// Fetches an image from its registry, for this machine or another platform; `progress` gets JSON messages.
@@ -69,8 +81,13 @@ pub trait ImageStore: Send + Sync {
     /// Makes an image. The layer's tree is taken over.
     fn commit(&self, image: NewImage) -> Result<Digest>;
     /// Makes an image of the layer that `source` got from the same step on top of the same history, if it has one; `files`
-    /// is whether the step writes any.
-    fn repeat(&self, image: NewImage, source: &Digest, files: bool) -> Result<Option<Digest>>;
+    /// is whether the step writes any, where that is asked.
+    fn repeat(
+        &self,
+        image: NewImage,
+        source: &Digest,
+        files: Option<bool>,
+    ) -> Result<Option<Digest>>;
     /// Makes an image that has the layers of one above a base as one layer; `created` as in [`NewImage`].
     fn squash(&self, image: &Digest, base: Option<&Digest>, created: Option<i64>)
     -> Result<Digest>;

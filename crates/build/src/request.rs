@@ -40,6 +40,8 @@ pub struct BuildRequest {
     pub squash: bool,
     /// Images whose history may stand for steps.
     pub cache_from: Vec<String>,
+    /// Names that get the images of all stages, for [`BuildRequest::cache_from`] elsewhere.
+    pub cache_to: Vec<String>,
     /// The time of what is made, in seconds since 1970; the present one without it.
     pub created: Option<i64>,
     /// Files of new layers are at most that old.

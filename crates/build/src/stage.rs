@@ -35,15 +35,14 @@ pub struct Finished {
     pub scope: StageScope,
 }
 
-/// Whether a step may come from an image that the request names, by its line of the history.
+/// How a step is found in the history of an image that the request names.
 #[derive(Clone, Copy, Debug)]
-pub enum Repeat<'a> {
-    /// The line does not say all that the step depends on.
-    No,
-    /// It changes the configuration only.
-    Config(&'a str),
-    /// It writes files.
-    Files(&'a str),
+pub struct Repeat<'a> {
+    pub line: &'a str,
+    /// Whether it writes files.
+    pub files: bool,
+    /// Whether the line says all that the step depends on; else an image must have the step's key.
+    pub whole: bool,
 }
 
 /// A stage that is being built.
@@ -314,7 +313,12 @@ impl<'a> StageRun<'a> {
     pub fn commit_config(&mut self, definition: &str) -> Result<()> {
         let created_by = format!("{} {definition}", nop(&self.shell()));
         let key = self.key(&created_by).finish();
-        if self.cached(&key, Repeat::Config(&created_by))? {
+        let repeat = Repeat {
+            line: &created_by,
+            files: false,
+            whole: true,
+        };
+        if self.cached(&key, repeat)? {
             return Ok(());
         }
         self.commit(None, created_by, &key)
@@ -368,7 +372,7 @@ impl<'a> StageRun<'a> {
             }
             if self.claim.is_some() {
                 // Not remembered: it is trusted in this build only.
-                match self.repeated(repeat)? {
+                match self.repeated(key, repeat)? {
                     Some(id) => break id,
                     None => return Ok(false),
                 }
@@ -381,29 +385,29 @@ impl<'a> StageRun<'a> {
         };
         self.claim = None;
         self.image = Some(id);
+        self.progress.remember(key);
         self.log.text(" ---> Using cache\n")?;
         Ok(true)
     }
 
     /// The step as an image that the request names has it.
-    fn repeated(&self, repeat: Repeat<'_>) -> Result<Option<Digest>> {
-        let (line, files) = match repeat {
-            Repeat::No => return Ok(None),
-            Repeat::Config(line) => (line, false),
-            Repeat::Files(line) => (line, true),
-        };
-        // Nobody knows how old the files of its layers are.
-        if self.request.rewrite_times {
-            return Ok(None);
-        }
+    fn repeated(&self, key: &str, repeat: Repeat<'_>) -> Result<Option<Digest>> {
         let images = self.ports.images;
+        // Without a key nobody knows how old the files of its layers are.
+        let by_line = repeat.whole && !self.request.rewrite_times;
         for name in &self.request.cache_from {
-            let Some(source) = images.find(name, None) else {
+            let source = images.cache_source(name);
+            let by_key = source.keys.contains(key);
+            if !by_line && !by_key {
                 continue;
-            };
-            let image = self.new_image(None, line.to_owned());
-            if let Some(id) = images.repeat(image, &source, files)? {
-                return Ok(Some(id));
+            }
+            // Who has the key has the step as it was, with files or without.
+            let files = (!by_key).then_some(repeat.files);
+            for source in &source.images {
+                let image = self.new_image(None, repeat.line.to_owned());
+                if let Some(id) = images.repeat(image, source, files)? {
+                    return Ok(Some(id));
+                }
             }
         }
         Ok(None)
@@ -429,6 +433,7 @@ impl<'a> StageRun<'a> {
     ) -> Result<()> {
         let id = self.make(layer, created_by)?;
         self.ports.cache.put(key, &id)?;
+        self.progress.remember(key);
         self.claim = None;
         self.image = Some(id);
         Ok(())

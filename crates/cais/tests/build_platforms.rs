@@ -66,7 +66,6 @@ fn image_count(daemon: &TestDaemon) -> usize {
 #[test]
 fn one_name_has_an_image_for_each_platform_here_and_in_a_registry() {
     let (daemon, registry) = (daemon(), Registry::start());
-    let before = image_count(&daemon);
     let context = Context::new(&[("Dockerfile", CROSS)]);
     let name = registry.name("made:1");
     let told = build(
@@ -138,6 +137,15 @@ fn one_name_has_an_image_for_each_platform_here_and_in_a_registry() {
         .cais(&["history", "-q", "--no-trunc", &name])
         .unwrap();
     assert_ne!(history.lines().next(), other.lines().next());
+}
+
+#[test]
+fn names_of_several_images_are_copied_pushed_and_removed_as_a_whole() {
+    let (daemon, registry) = (daemon(), Registry::start());
+    let before = image_count(&daemon);
+    let context = Context::new(&[("Dockerfile", CROSS)]);
+    let name = registry.name("made:1");
+    build(&daemon, &context, &[BOTH, "-t", &name]);
     // A second name is the same, and each keeps all of it.
     let second = registry.name("second:2");
     daemon.docker(&["tag", &name, &second]).unwrap();
@@ -331,8 +339,6 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
 fn a_command_of_another_platform_needs_an_emulator() {
     let daemon = daemon();
     // A program of a machine there is not: the kernel knows no way to run it.
-    let made = daemon.cais(&["run", "--rm", "busybox", "cat", "/bin/busybox"]);
-    drop(made);
     let mut program = fs::read("/bin/true").unwrap();
     program[18] = 0xb7;
     let context = Context::new(&[(
@@ -350,5 +356,4 @@ fn a_command_of_another_platform_needs_an_emulator() {
         error.contains("The image is for linux/arm64 and this host is linux/amd64"),
         "{error}"
     );
-    assert!(error.contains("returned a non-zero code: "), "{error}");
 }

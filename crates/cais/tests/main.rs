@@ -5,6 +5,7 @@
 mod build;
 mod build_attest;
 mod build_cache;
+mod build_cache_max;
 mod build_clients;
 mod build_contexts;
 mod build_faces;

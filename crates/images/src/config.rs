@@ -94,4 +94,6 @@ pub struct ManifestOrIndex {
     pub config: Option<Descriptor>,
     #[serde(default)]
     pub layers: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    pub annotations: Option<BTreeMap<String, String>>,
 }

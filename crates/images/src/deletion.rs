@@ -89,6 +89,20 @@ impl Store {
         Ok(removed)
     }
 
+    /// Takes a name; the image stays, and all that the name stood for.
+    pub fn remove_name_only(&self, text: &str) -> Result<Vec<Removed>, ImageError> {
+        let _changing = self.changing();
+        let name = text.parse::<Reference>()?.with_default_tag();
+        let image = self.resolve(text)?;
+        let references = self.read().references_of(&image.id);
+        if !references.contains(&name) {
+            return Err(ImageError::NoSuchReference);
+        }
+        let mut removed = Vec::new();
+        self.untag(&image, &going_with(name, references).0, &mut removed)?;
+        Ok(removed)
+    }
+
     /// Deletes images without a name (`all`: also images with names that no container uses) that `keep` does not want.
     pub fn prune_images(
         &self,
@@ -152,9 +166,8 @@ impl Store {
         let _changing = self.changing();
         let references = self.read().references_of(&image.id);
         let known = self.read().images.contains_key(&image.id);
-        let needed = self.has_children(&image.id)
-            || self.is_held(&image.id)
-            || self.read().is_member(&image.id);
+        let needed =
+            self.has_children(&image.id) || self.is_held(&image.id) || self.is_member(&image.id);
         if !known || !wanted(&references) || needed {
             return Ok(());
         }
@@ -198,16 +211,9 @@ impl Store {
         if !references.contains(&name) {
             return Err(ImageError::NoSuchReference);
         }
-        let mut gone = vec![name.clone()];
-        let left = references.into_iter().filter(|one| *one != name);
-        let (mut same, other): (Vec<_>, Vec<_>) =
-            left.partition(|one| one.name() == name.name() && name.digest().is_none());
-        // Without a tag left in this repository its digests have no use either.
-        if same.iter().all(|one| one.tag().is_none()) {
-            gone.append(&mut same);
-        }
+        let (gone, left) = going_with(name, references);
         self.untag(image, &gone, removed)?;
-        Ok(same.is_empty() && other.is_empty())
+        Ok(left.is_empty())
     }
 
     fn untag(
@@ -300,7 +306,7 @@ impl Store {
             let why = "image is being used by a running build";
             return conflict("cannot be forced", why.to_owned());
         }
-        if self.read().is_member(&image.id) {
+        if self.is_member(&image.id) {
             let why = "image is one of several platforms of a name";
             return conflict("cannot be forced", why.to_owned());
         }
@@ -320,6 +326,20 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The names that go with a name of an image, and those that are left.
+fn going_with(name: Reference, references: Vec<Reference>) -> (Vec<Reference>, Vec<Reference>) {
+    let left = references.into_iter().filter(|one| *one != name);
+    let (mut same, mut left): (Vec<_>, Vec<_>) =
+        left.partition(|one| one.name() == name.name() && name.digest().is_none());
+    let mut gone = vec![name];
+    // Without a tag left in this repository its digests have no use either.
+    if same.iter().all(|one| one.tag().is_none()) {
+        gone.append(&mut same);
+    }
+    left.append(&mut same);
+    (gone, left)
 }
 
 /// At most one tag, and all names in one repository.

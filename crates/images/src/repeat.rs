@@ -11,11 +11,11 @@ use crate::store::{NewImage, Store};
 impl Store {
     /// Makes the image that `source` was when its history was that of the parent and one more line, if that line is the
     /// request's. Its configuration is the request's. A step that writes `files` must have a layer of its own, as a squashed image
-    /// has them elsewhere; one that does not must have none.
+    /// has them elsewhere; one that does not must have none; without a word either is right.
     pub fn repeat_step(
         &self,
         source: &Digest,
-        files: bool,
+        files: Option<bool>,
         request: CommitRequest,
     ) -> Result<Option<Digest>, ImageError> {
         let theirs: Value =
@@ -34,7 +34,7 @@ impl Store {
         if step["created_by"] != request.created_by.as_str()
             || step["author"].as_str().unwrap_or_default() != request.author
             || other_time
-            || empty == files
+            || files.is_some_and(|files| empty == files)
         {
             return Ok(None);
         }

@@ -154,12 +154,9 @@ impl Store {
         Ok(self.db.get(SETS, &name.to_string())?)
     }
 
-    /// Names that stand for several images, with these.
-    pub fn sets(&self) -> Vec<(Reference, Vec<Digest>)> {
-        let model = self.read();
-        let sets = model.sets.iter();
-        sets.map(|(name, members)| (name.clone(), members.clone()))
-            .collect()
+    /// Whether a name that leads to another image needs this one as well.
+    pub fn is_member(&self, image: &Digest) -> bool {
+        self.read().is_member(image)
     }
 
     /// Lets a name stand for what another one stands for besides its image, if it does.

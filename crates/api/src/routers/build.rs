@@ -52,6 +52,7 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         rewrite_timestamp: query.flag("rewritetimestamp"),
         no_cache_filter: query.all("nocachefilter"),
         cache_from: json_of::<Option<Vec<String>>>(query, "cachefrom")?.unwrap_or_default(),
+        cache_to: query.all("cacheto"),
         attest: query.all("attest"),
         pull: query.flag("pull"),
         remove: query.flag_or("rm", true),

@@ -72,6 +72,8 @@ async fn remove(call: Call) -> Result<Reply> {
         force: call.query.flag("force"),
         no_prune: call.query.flag("noprune"),
         platforms: call.platforms("platforms")?,
+        // Only our own client asks for it.
+        untag: call.query.flag("untag"),
     };
     reply::json(&call.backends.images.remove(call.name(), query).await?)
 }

@@ -52,6 +52,8 @@ pub async fn pull(call: &Call, image: &str) -> Result<Reply> {
         platform,
         auth: header(call),
         holder: None,
+        // Only our own client asks for it.
+        whole: call.query.flag("whole"),
     };
     Ok(reply::progress(call.backends.registries.pull(query).await?))
 }

@@ -53,9 +53,10 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
         true => format!("|0 {shared}"),
         false => shared,
     };
-    let repeat = match run.flags.is_empty() && mounts.is_empty() {
-        true => Repeat::Files(&created_by),
-        false => Repeat::No,
+    let repeat = Repeat {
+        line: &created_by,
+        files: true,
+        whole: run.flags.is_empty() && mounts.is_empty(),
     };
     if stage.cached(&key, repeat)? {
         return Ok(());
@@ -78,17 +79,11 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
 
 fn execute(stage: &mut StageRun<'_>, step: RunStep, created_by: String, key: &str) -> Result<()> {
     let command = step.argv.join(" ");
-    let mut events = Events {
-        log: &stage.log,
-        format_error: false,
-    };
-    let ran = stage.ports.executor.run(step, &mut events)?;
-    let format_error = events.format_error;
+    let mut events = Events { log: &stage.log };
+    let ran = stage.ports.executor.run(step, &mut events);
+    let ran = ran.map_err(|error| with_hint(stage, error))?;
     let container = ran.container;
     if ran.code != 0 {
-        if format_error && let Some(platform) = stage.foreign()? {
-            stage.log.text(&no_emulator(&platform))?;
-        }
         if stage.request.force_remove {
             discard(stage, &container)?;
         }
@@ -135,20 +130,27 @@ fn created_by(args: &[String], argv: &[String]) -> String {
     words.join(" ")
 }
 
-/// Why a command of another platform does not run.
-fn no_emulator(platform: &Platform) -> String {
+/// Says of a command of another platform why it does not run.
+fn with_hint(stage: &StageRun<'_>, error: Error) -> Error {
+    if !error.message().ends_with("exec format error") {
+        return error;
+    }
+    let Ok(Some(platform)) = stage.foreign() else {
+        return error;
+    };
     let host = Platform::host();
-    format!(
-        "The image is for {platform} and this host is {host}: RUN needs an emulator for {} in /proc/sys/fs/binfmt_misc \
-         (qemu-user-static, registered with the flag F). FROM --platform=$BUILDPLATFORM and COPY need none.\n",
+    let text = format!(
+        "{}\nThe image is for {platform} and this host is {host}: RUN needs an emulator of {} in \
+         /proc/sys/fs/binfmt_misc (qemu-user-static, registered with the flag F). Stages with \
+         FROM --platform=$BUILDPLATFORM and COPY need none.",
+        error.message(),
         platform.architecture
-    )
+    );
+    Error::new(error.class(), text)
 }
 
 struct Events<'a> {
     log: &'a crate::messages::StageLog,
-    /// Whether the kernel did not know what to do with the command.
-    format_error: bool,
 }
 
 impl RunEvents for Events<'_> {
@@ -159,7 +161,6 @@ impl RunEvents for Events<'_> {
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         let text = String::from_utf8_lossy(bytes);
-        self.format_error |= text.contains("exec format error");
         let text = match stream {
             Stream::Stdout => text.into_owned(),
             // Docker's clients show what a step printed as an error in red.

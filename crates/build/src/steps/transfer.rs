@@ -69,9 +69,10 @@ pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Resu
         .with(unpack)
         .finish();
     // The line of the history has the digest of the files, but not these.
-    let repeat = match chmod.is_some() || transfer.unpack.is_some() {
-        true => Repeat::No,
-        false => Repeat::Files(&created_by),
+    let repeat = Repeat {
+        line: &created_by,
+        files: true,
+        whole: chmod.is_none() && transfer.unpack.is_none(),
     };
     if stage.cached(&key, repeat)? {
         return Ok(());
@@ -249,7 +250,12 @@ pub fn base(stage: &mut StageRun<'_>, name: &str) -> Result<()> {
     let digest = digest::digest(&collected, false, memory.as_deref()).map_err(io)?;
     let created_by = format!("FROM context dir:{}", digest.hex());
     let key = stage.key(&created_by).finish();
-    if stage.cached(&key, Repeat::No)? {
+    let repeat = Repeat {
+        line: &created_by,
+        files: true,
+        whole: false,
+    };
+    if stage.cached(&key, repeat)? {
         return Ok(());
     }
     let (snapshot, root) = stage.ports.images.snapshot(None)?;

@@ -18,9 +18,10 @@ pub fn run(stage: &mut StageRun<'_>, path: &str) -> Result<()> {
     stage.config.working_dir.clone_from(&path);
     let created_by = format!("{}WORKDIR {path}", nop(&stage.shell()));
     let key = stage.key(&created_by).finish();
-    let repeat = match is_there(stage, &path) {
-        true => Repeat::Config(&created_by),
-        false => Repeat::Files(&created_by),
+    let repeat = Repeat {
+        line: &created_by,
+        files: !is_there(stage, &path),
+        whole: true,
     };
     if stage.cached(&key, repeat)? {
         return Ok(());

@@ -213,6 +213,11 @@ impl ImageCatalog for Images {
         Ok(self.0.resolve(name)?.id)
     }
 
+    fn untag(&self, name: &str) -> Result<Vec<RemovedImage>> {
+        let gone = self.0.remove_name_only(name)?;
+        Ok(gone.into_iter().map(told).collect())
+    }
+
     fn remove(
         &self,
         name: &str,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use cais_distribution::client::{
-    self as registry, Client, ClientConfig, Credentials, Event, Proxies, PullRequest, PushRequest,
+    self as registry, Client, ClientConfig, Credentials, Event, ProgressSink, Proxies, PullRequest,
+    PushRequest,
 };
 use cais_images::Store;
 use cais_services::registry::{RegistryAccess, Transfer};
@@ -15,6 +16,8 @@ use cais_types::api::query::{PullQuery, PushQuery};
 use cais_types::api::{
     AuthConfig, AuthResponse, DistributionInspect, IndexInfo, RegistryConfig, SearchResult,
 };
+use cais_types::oci::set::{Annotations, CACHE_KEYS};
+use cais_types::oci::{Document, ImageSet, Member};
 use cais_types::{Digest, Reference, Result};
 use futures_util::stream;
 
@@ -127,8 +130,12 @@ impl RegistryAccess for Access {
             platform: query.platform,
             auth: query.auth.and_then(credentials),
         };
-        let store = Arc::new(PullInto::new(Arc::clone(&self.store), query.holder));
         let client = self.client.clone();
+        if query.whole {
+            let store = Arc::clone(&self.store);
+            return transfer(events, whole(client, store, request, sink));
+        }
+        let store = Arc::new(PullInto::new(Arc::clone(&self.store), query.holder));
         transfer(events, async move {
             let pulled = client.pull(request, store, sink).await?;
             Ok(pulled.into_iter().map(|one| one.image.id).collect())
@@ -197,6 +204,57 @@ impl RegistryAccess for Access {
             platforms: found.platforms,
         })
     }
+}
+
+/// Pulls all images of an index that is the cache of a build, and gives it its name; of anything else the image.
+async fn whole(
+    client: Client,
+    store: Arc<Store>,
+    request: PullRequest,
+    sink: ProgressSink,
+) -> Result<Vec<Digest>> {
+    let found = client
+        .get_manifest(&request.reference, request.auth.clone())
+        .await?;
+    let index = match Document::parse(&found.bytes, Some(&found.media_type)) {
+        Ok(Document::Index(index)) => Some(index),
+        _ => None,
+    };
+    let has_keys = |annotations: &Annotations| annotations.contains_key(CACHE_KEYS);
+    let cache = index.filter(|index| index.annotations.as_ref().is_some_and(has_keys));
+    let Some(index) = cache else {
+        let into = Arc::new(PullInto::new(store, None));
+        let pulled = client.pull(request, into, sink).await?;
+        return Ok(pulled.into_iter().map(|one| one.image.id).collect());
+    };
+    let holder = Store::holder(Arc::clone(&store));
+    let mut set = ImageSet {
+        annotations: index.annotations.unwrap_or_default(),
+        ..ImageSet::default()
+    };
+    for manifest in &index.manifests {
+        let reference = request
+            .reference
+            .with_digest(&manifest.digest.to_string())?;
+        let request = PullRequest {
+            reference,
+            platform: manifest.platform.clone(),
+            ..request.clone()
+        };
+        let into = Arc::new(PullInto::new(Arc::clone(&store), Some(holder.number())));
+        // The images are told of when all are there.
+        let (quiet, _) = registry::channel();
+        let pulled = client.pull(request, into, quiet).await?;
+        let ids = pulled.into_iter().map(|one| Member::new(one.image.id));
+        set.members.extend(ids);
+    }
+    let name = request.reference;
+    let main = cais_engine::house::blocking(move || {
+        let main = store.tag_set(&set, &name)?;
+        drop(holder);
+        Ok(main)
+    });
+    Ok(vec![main.await?])
 }
 
 fn transfer(

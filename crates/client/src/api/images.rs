@@ -116,7 +116,8 @@ impl Client {
         let mut call = self
             .call(Method::DELETE, format!("/images/{}", segment(name)))
             .query_flag("force", options.force)
-            .query_flag("noprune", options.no_prune);
+            .query_flag("noprune", options.no_prune)
+            .query_flag("untag", options.untag);
         for platform in &options.platforms {
             call = call.query("platforms", &platform_query(platform));
         }
@@ -195,6 +196,7 @@ impl Client {
             .query("fromImage", &options.repository)
             .query_opt("tag", some(&options.tag).as_deref())
             .query_opt("platform", some(&options.platform).as_deref())
+            .query_flag("whole", options.whole)
             .header(REGISTRY_AUTH, options.registry_auth.as_str());
         Ok(call.stream().await?.json_lines())
     }

@@ -101,6 +101,8 @@ pub struct PullOptions {
     pub platform: String,
     /// The `X-Registry-Auth` header.
     pub registry_auth: String,
+    /// All images of an index that is the cache of a build; daemons other than ours know of no such thing.
+    pub whole: bool,
 }
 
 /// `POST /images/{name}/push`.
@@ -154,4 +156,6 @@ pub struct ImageRemoveOptions {
     pub no_prune: bool,
     /// Only these platforms of it; empty for the image.
     pub platforms: Vec<Platform>,
+    /// Take the name only; daemons other than ours know of no such thing.
+    pub untag: bool,
 }

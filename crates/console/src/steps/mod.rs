@@ -75,7 +75,8 @@ struct Current {
 /// The stage that the last FROM began.
 #[derive(Default)]
 struct Stage {
-    platform: String,
+    /// The platform that it is built for, where there are several.
+    target: String,
     count: usize,
     name: String,
 }
@@ -183,9 +184,10 @@ impl Progress {
         let (platform, instruction) = marked
             .and_then(|rest| rest.split_once("] "))
             .unwrap_or(("", instruction));
-        if self.stage.platform != platform {
+        let target = platform.rsplit("->").next().unwrap_or_default();
+        if self.stage.target != target {
             self.stage = Stage::default();
-            platform.clone_into(&mut self.stage.platform);
+            target.clone_into(&mut self.stage.target);
         }
         let mut words = instruction.split_whitespace();
         if words

@@ -113,7 +113,7 @@ fn steps_of_several_platforms_say_which() {
         "1 [linux/amd64 1/4] FROM busybox",
         "2 [linux/amd64 2/4] RUN [ -e / ]",
         "3 [linux/amd64->linux/arm64 x 3/4] FROM --platform=$BUILDPLATFORM busybox AS x",
-        "4 [linux/arm64 4/4] FROM busybox",
+        "4 [linux/arm64 stage-1 4/4] FROM busybox",
     ];
     assert!(begun.eq(expected.iter()), "{seen:?}");
 }

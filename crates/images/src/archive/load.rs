@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use cais_types::oci::Platform;
+use cais_types::oci::{ImageSet, Member, Platform};
 use cais_types::{Digest, Reference};
 
-use super::manifest::{Plan, plans};
+use super::manifest::{CachePlan, Plan, cache_plan, plans};
 use crate::compression::{Compression, decompress, detect};
 use crate::content::{DOCUMENT_MAX, digest};
 use crate::error::{ImageError, TarError};
@@ -96,6 +96,9 @@ impl Store {
                 _ => {}
             }
         }
+        if let Some(plan) = cache_plan(&contents)? {
+            return Ok(vec![self.load_cache(&mut contents, plan, progress)?]);
+        }
         let mut loaded = Vec::new();
         for plan in plans(&contents, platform)? {
             loaded.push(self.load_one(&mut contents, plan, progress)?);
@@ -154,6 +157,30 @@ impl Store {
         let known =
             layers.find(|layer| !layer.damaged && (layer.diff == name || layer.blob == Some(name)));
         known.map(|layer| layer.diff)
+    }
+
+    /// Loads the images of all stages of a build, under one name.
+    fn load_cache(
+        &self,
+        contents: &mut Contents,
+        plan: CachePlan,
+        progress: Progress<'_>,
+    ) -> Result<LoadedImage, ImageError> {
+        let mut set = ImageSet {
+            annotations: plan.annotations,
+            ..ImageSet::default()
+        };
+        for image in plan.images {
+            let loaded = self.load_one(contents, image, &mut |_| {})?;
+            set.members.push(Member::new(loaded.id));
+        }
+        let id = self.tag_set(&set, &plan.name)?;
+        let name = plan.name.familiar();
+        progress(LoadEvent::Message(format!("Loaded image: {name}")));
+        Ok(LoadedImage {
+            id,
+            references: vec![plan.name],
+        })
     }
 
     fn load_one(

@@ -1,5 +1,6 @@
 //! What images an archive describes: `manifest.json` of docker save, or `index.json` of an OCI layout.
 
+use cais_types::oci::set::{Annotations, CACHE_KEYS};
 use cais_types::oci::{Descriptor, Platform, media_type};
 use cais_types::{Digest, Reference};
 use serde::Deserialize;
@@ -60,6 +61,43 @@ pub fn plans(contents: &Contents, platform: Option<&Platform>) -> Result<Vec<Pla
         }
     }
     Ok(plans)
+}
+
+/// The cache of a build in an archive: images of many stages under one name.
+pub struct CachePlan {
+    pub name: Reference,
+    pub annotations: Annotations,
+    pub images: Vec<Plan>,
+}
+
+/// The cache of a build, if the archive is one.
+pub fn cache_plan(contents: &Contents) -> Result<Option<CachePlan>, ImageError> {
+    let Ok(index) = contents.get(b"index.json") else {
+        return Ok(None);
+    };
+    let index = parse::<ManifestOrIndex>("index.json", index)?;
+    let descriptors = index.manifests.unwrap_or_default();
+    let [descriptor] = &descriptors[..] else {
+        return Ok(None);
+    };
+    let document = document(contents, descriptor)?;
+    let annotations = document.annotations.unwrap_or_default();
+    let name = names(descriptor)?.into_iter().next();
+    let (Some(name), Some(manifests)) = (name, document.manifests) else {
+        return Ok(None);
+    };
+    if !annotations.contains_key(CACHE_KEYS) {
+        return Ok(None);
+    }
+    let mut images = Vec::new();
+    for descriptor in &manifests {
+        images.extend(oci_manifest(contents, descriptor)?);
+    }
+    Ok(Some(CachePlan {
+        name,
+        annotations,
+        images,
+    }))
 }
 
 fn not_provided(platform: &Platform) -> ImageError {

@@ -81,6 +81,8 @@ pub trait ImageCatalog: Send + Sync {
     fn history(&self, name: &str) -> Result<Vec<HistoryItem>>;
     /// Gives an image a name, `repo:tag`.
     fn tag(&self, name: &str, target: &str) -> Result<Digest>;
+    /// Takes a name; the image stays.
+    fn untag(&self, name: &str) -> Result<Vec<RemovedImage>>;
     fn remove(
         &self,
         name: &str,

@@ -130,6 +130,9 @@ impl Images {
         let (users, name) = (self.users(), name.to_owned());
         let removed = self
             .with_catalog(move |catalog| {
+                if query.untag {
+                    return catalog.untag(&name);
+                }
                 let gone = catalog.remove_platforms(&name, &query.platforms, &users)?;
                 if let Some(gone) = gone {
                     return Ok(gone);

@@ -278,6 +278,8 @@ pub struct ImageRemoveQuery {
     pub no_prune: bool,
     /// Only these, when any are given.
     pub platforms: Vec<Platform>,
+    /// Take the name only; the image stays without it.
+    pub untag: bool,
 }
 
 /// `POST /images/create?fromSrc=`.
@@ -318,6 +320,8 @@ pub struct PullQuery {
     pub auth: Option<AuthConfig>,
     /// The image gets no name: this holder of the store, by its number, keeps it.
     pub holder: Option<u64>,
+    /// All images of an index that is the cache of a build, under its name.
+    pub whole: bool,
 }
 
 /// `POST /images/{name}/push`.
@@ -362,6 +366,8 @@ pub struct BuildQuery {
     /// Stages whose steps are run anew.
     pub no_cache_filter: Vec<String>,
     pub cache_from: Vec<String>,
+    /// Names that get the images of all stages.
+    pub cache_to: Vec<String>,
     /// What is attested of the result, `type=provenance,mode=max`.
     pub attest: Vec<String>,
     pub pull: bool,

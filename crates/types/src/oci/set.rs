@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::{Descriptor, Index, Manifest, Platform, media_type};
 use crate::{Digest, Reference};
 
+/// The annotation of an index that is the cache of a build: keys of steps, with blanks between them.
+pub const CACHE_KEYS: &str = "io.cais.build.keys";
 /// Statements of in-toto.
 const STATEMENT: &str = "application/vnd.in-toto+json";
 

@@ -8,7 +8,7 @@ const INSTALLED: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"
 
 /// The packages that are installed.
 pub fn packages(root: BorrowedFd<'_>, distribution: &Distribution) -> Vec<Package> {
-    let found = INSTALLED.iter();
+    let mut found = INSTALLED.iter();
     let found = found.find_map(|path| Some((path, database(root, path)?)));
     let Some((path, text)) = found else {
         return Vec::new();

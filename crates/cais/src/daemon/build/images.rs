@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use cais_build::cancel::Cancellation;
-use cais_build::ports::{BaseImage, CacheIndex, ImageStore, NewImage};
+use cais_build::ports::{BaseImage, CacheIndex, CacheSource, ImageStore, NewImage};
 use cais_images::{CommitRequest, Holder, SquashRequest, Store, Upper};
 use cais_services::registry::{Registries, Transfer};
 use cais_state::{Db, Durability};
 use cais_sys::failpoint;
 use cais_types::api::AuthConfig;
 use cais_types::api::query::PullQuery;
+use cais_types::oci::set::CACHE_KEYS;
 use cais_types::oci::{ImageSet, Platform};
 use cais_types::{ContainerId, Digest, Error, Reference, Result};
 use futures_util::StreamExt as _;
@@ -83,7 +84,7 @@ impl BuildImages {
         let Transfer { mut events, result } = self.registries.fetch(query);
         let told = async {
             while let Some(event) = events.next().await {
-                progress(event.line().into())?;
+                progress(event.line())?;
             }
             Ok(())
         };
@@ -111,6 +112,29 @@ impl ImageStore for BuildImages {
         };
         self.holder.hold(&id).ok()?;
         Some(id)
+    }
+
+    fn cache_source(&self, name: &str) -> CacheSource {
+        let name_of = |name: &str| {
+            name.parse::<Reference>()
+                .ok()
+                .map(Reference::with_default_tag)
+        };
+        let set = name_of(name).and_then(|name| self.store.set(&name).ok()?);
+        let Some(set) = set else {
+            let images = self.find(name, None).into_iter().collect();
+            return CacheSource {
+                images,
+                ..CacheSource::default()
+            };
+        };
+        let keys = set.annotations.get(CACHE_KEYS);
+        let keys = keys.into_iter().flat_map(|keys| keys.split(' '));
+        let images = set.members.iter().map(|member| member.image);
+        CacheSource {
+            keys: keys.map(str::to_owned).collect(),
+            images: images.filter(|id| self.holder.hold(id).is_ok()).collect(),
+        }
     }
 
     fn image(&self, id: &Digest) -> Result<BaseImage> {
@@ -148,6 +172,7 @@ impl ImageStore for BuildImages {
             platform: platform.cloned(),
             reference: reference.with_default_tag(),
             holder: foreign.map(|_| self.holder.number()),
+            whole: false,
         };
         if let Some(foreign) = foreign {
             let id = self.fetch(query, progress)?;
@@ -206,7 +231,12 @@ impl ImageStore for BuildImages {
             .commit_layer(layer.transpose()?, self.commit_request(image)?)?)
     }
 
-    fn repeat(&self, image: NewImage, source: &Digest, files: bool) -> Result<Option<Digest>> {
+    fn repeat(
+        &self,
+        image: NewImage,
+        source: &Digest,
+        files: Option<bool>,
+    ) -> Result<Option<Digest>> {
         let request = self.commit_request(image)?;
         Ok(self.store.repeat_step(source, files, request)?)
     }

@@ -280,6 +280,7 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
         no_cache: query.no_cache,
         squash: query.squash,
         cache_from: query.cache_from.clone(),
+        cache_to: query.cache_to.clone(),
         created: source_date(query)?,
         rewrite_times: query.rewrite_timestamp,
         no_cache_filter: query.no_cache_filter.clone(),

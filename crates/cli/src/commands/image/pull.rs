@@ -74,8 +74,24 @@ pub(super) fn named(app: &App, name: &str, all: bool, quiet: bool) -> Result<Ref
 /// # Errors
 /// The daemon's or the registry's refusal.
 pub async fn pull(app: &App, image: &Reference, platform: &str, target: Target) -> Result<()> {
-    let client = app.client()?;
+    let options = options(image, platform);
+    fetch(app, image, options, target).await
+}
+
+/// Pulls what may be the cache of a build, all of it where the daemon is one of ours.
+///
+/// # Errors
+/// As [`pull`].
+pub async fn pull_whole(app: &App, image: &Reference, target: Target) -> Result<()> {
     let options = PullOptions {
+        whole: app.client()?.is_cais(),
+        ..options(image, "")
+    };
+    fetch(app, image, options, target).await
+}
+
+fn options(image: &Reference, platform: &str) -> PullOptions {
+    PullOptions {
         repository: image.name(),
         tag: image
             .digest()
@@ -83,8 +99,12 @@ pub async fn pull(app: &App, image: &Reference, platform: &str, target: Target) 
             .unwrap_or_default()
             .to_owned(),
         platform: platform.to_owned(),
-        registry_auth: String::new(),
-    };
+        ..PullOptions::default()
+    }
+}
+
+async fn fetch(app: &App, image: &Reference, options: PullOptions, target: Target) -> Result<()> {
+    let client = app.client()?;
     let messages = privileged(app, image.domain(), "pull", |registry_auth| {
         let options = PullOptions {
             registry_auth,

@@ -47,6 +47,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         force,
         no_prune: args.switch("no-prune"),
         platforms,
+        ..ImageRemoveOptions::default()
     };
     let client = app.client()?;
     let mut failures = Vec::new();

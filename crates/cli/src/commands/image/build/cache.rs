@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cais_client::api::options::ImageRemoveOptions;
 use cais_options::csv;
-use cais_types::Reference;
+use cais_types::{Digest, Reference};
 use serde_json::Value;
 
 use super::output;
@@ -21,7 +21,15 @@ use crate::progress::Target;
 #[derive(Debug, Default)]
 pub struct Caches {
     from: Vec<Place>,
-    to: Vec<Place>,
+    to: Vec<Export>,
+}
+
+/// Where a cache is given to.
+#[derive(Debug, PartialEq, Eq)]
+struct Export {
+    place: Place,
+    /// With all stages, not only what is in the result.
+    max: bool,
 }
 
 /// Where an image is kept.
@@ -40,14 +48,28 @@ impl Caches {
     pub fn parse(args: &Parsed) -> Result<Self> {
         let mut caches = Self::default();
         for text in args.list("cache-from") {
-            caches
-                .from
-                .extend(place(&text, false).map_err(CliError::new)?);
+            let export = place(&text, false).map_err(CliError::new)?;
+            caches.from.extend(export.map(|export| export.place));
         }
         for text in args.list("cache-to") {
             caches.to.extend(place(&text, true).map_err(CliError::new)?);
         }
         Ok(caches)
+    }
+
+    /// Names that the daemon gives to the images of all stages.
+    ///
+    /// # Errors
+    /// A daemon that does not do that.
+    pub fn names(&self, app: &App) -> Result<Vec<String>> {
+        let wanted = self.to.iter().filter(|export| export.max);
+        let names: Vec<String> = wanted.map(|export| export.place.name()).collect();
+        if !names.is_empty() && !app.client()?.is_cais() {
+            return Err(CliError::new(
+                "--cache-to mode=max: the classic builder of this daemon keeps images only",
+            ));
+        }
+        Ok(names)
     }
 
     /// Fetches the images to look in; answers their names. One that is not to be had is told and does not end the build.
@@ -60,7 +82,7 @@ impl Caches {
         for place in &self.from {
             let (shown, fetched) = match place {
                 Place::Registry(name) => {
-                    let pulled = pull::pull(app, name, "", Target::Quiet).await;
+                    let pulled = pull::pull_whole(app, name, Target::Quiet).await;
                     (name.to_string(), pulled.map(|()| name.to_string()))
                 }
                 Place::Directory(path) => (path.display().to_string(), load(app, path).await),
@@ -80,12 +102,25 @@ impl Caches {
     /// # Errors
     /// Those of the daemon, of the registry and of files here.
     pub async fn give(&self, app: &App, id: &str, names: &[String]) -> Result<()> {
-        for place in &self.to {
+        for Export { place, max } in &self.to {
+            let own = place.name();
             match place {
-                Place::Registry(name) => push_as(app, id, name, names).await?,
+                Place::Registry(name) => {
+                    if !max {
+                        let tag = name.tag().unwrap_or_default();
+                        app.client()?.image_tag(id, &name.name(), tag).await?;
+                    }
+                    let given = push::give(app, name, None, true).await;
+                    untag(app, &own, names).await?;
+                    given?;
+                }
                 Place::Directory(path) => {
-                    let image = app.client()?.image_save(&[id.to_owned()], None).await?;
+                    let what = if *max { &own } else { id };
+                    let image = app.client()?.image_save(&[what.to_owned()], None).await?;
                     output::unpack(image, path.clone()).await?;
+                    if *max {
+                        untag(app, &own, names).await?;
+                    }
                 }
             }
         }
@@ -93,21 +128,35 @@ impl Caches {
     }
 }
 
-async fn push_as(app: &App, id: &str, name: &Reference, names: &[String]) -> Result<()> {
-    let client = app.client()?;
-    client
-        .image_tag(id, &name.name(), name.tag().unwrap_or_default())
-        .await?;
-    let given = push::give(app, name, None, true).await;
-    let text = name.to_string();
-    if !names.contains(&text) && !names.contains(&name.familiar()) {
-        let options = ImageRemoveOptions {
-            no_prune: true,
-            ..ImageRemoveOptions::default()
-        };
-        client.image_remove(&text, &options).await?;
+impl Place {
+    /// The name that the daemon has it by.
+    fn name(&self) -> String {
+        match self {
+            Self::Registry(name) => name.familiar(),
+            Self::Directory(path) => {
+                let digest = Digest::of(path.as_os_str().as_encoded_bytes());
+                format!("cais/build-cache:{}", digest.short())
+            }
+        }
     }
-    given.map(|_| ())
+}
+
+/// Takes a name that no result of the build has.
+async fn untag(app: &App, name: &str, names: &[String]) -> Result<()> {
+    let same = |other: &String| {
+        let other = other.parse::<Reference>();
+        other.is_ok_and(|other| other.with_default_tag().familiar() == name)
+    };
+    if names.iter().any(same) {
+        return Ok(());
+    }
+    let options = ImageRemoveOptions {
+        no_prune: true,
+        untag: true,
+        ..ImageRemoveOptions::default()
+    };
+    app.client()?.image_remove(name, &options).await?;
+    Ok(())
 }
 
 /// Gives the daemon the image of a directory; answers its id.
@@ -123,19 +172,23 @@ async fn load(app: &App, directory: &Path) -> Result<String> {
             return Err(CliError::new(error));
         }
         let text = message["stream"].as_str().unwrap_or_default();
-        let loaded = text.trim().strip_prefix("Loaded image ID: ");
+        let text = text.trim();
+        let loaded = text
+            .strip_prefix("Loaded image ID: ")
+            .or(text.strip_prefix("Loaded image: "));
         id = loaded.map(str::to_owned).or(id);
     }
     id.ok_or_else(|| CliError::new("no image"))
 }
 
 /// The place that one flag names; none for an inline cache, which every image is.
-fn place(text: &str, export: bool) -> std::result::Result<Option<Place>, String> {
+fn place(text: &str, export: bool) -> std::result::Result<Option<Export>, String> {
     let fields = csv::fields(text)?;
     if let [name] = &fields[..]
         && !name.contains('=')
     {
-        return registry(name).map(Some);
+        let place = registry(name)?;
+        return Ok(Some(Export { place, max: false }));
     }
     let mut attributes = BTreeMap::new();
     for field in &fields {
@@ -144,11 +197,15 @@ fn place(text: &str, export: bool) -> std::result::Result<Option<Place>, String>
         attributes.insert(key, value);
     }
     let kind = attributes.remove("type").unwrap_or("registry");
-    match attributes.remove("mode").filter(|_| export) {
-        None | Some("min") => {}
-        Some(mode) => return Err(format!("cache mode {mode} is not built yet")),
-    }
+    let max = match attributes.remove("mode").filter(|_| export) {
+        None | Some("min") => false,
+        Some("max") => true,
+        Some(mode) => return Err(format!("unsupported cache mode {mode:?}")),
+    };
     let key = match kind {
+        "inline" if export && max => {
+            return Err("mode=max is for caches of the types registry and local".to_owned());
+        }
         "inline" if export => return Ok(None),
         "registry" => "ref",
         "local" if export => "dest",
@@ -162,10 +219,11 @@ fn place(text: &str, export: bool) -> std::result::Result<Option<Place>, String>
     if value.is_empty() {
         return Err(format!("{key} is required for a {kind} cache"));
     }
-    if kind == "local" {
-        return Ok(Some(Place::Directory(value.into())));
-    }
-    registry(value).map(Some)
+    let place = match kind {
+        "local" => Place::Directory(value.into()),
+        _ => registry(value)?,
+    };
+    Ok(Some(Export { place, max }))
 }
 
 fn registry(name: &str) -> std::result::Result<Place, String> {
@@ -182,10 +240,18 @@ mod tests {
     #[test]
     fn flags_name_images_and_what_is_not_built_is_refused() {
         let name = |text: &str, export| match place(text, export).unwrap() {
-            Some(Place::Registry(name)) => Some(name.familiar()),
-            Some(Place::Directory(path)) => Some(path.to_string_lossy().into_owned()),
+            Some(Export { place, .. }) => match place {
+                Place::Registry(name) => Some(name.familiar()),
+                Place::Directory(path) => Some(path.to_string_lossy().into_owned()),
+            },
             None => None,
         };
+        assert!(
+            place("type=local,dest=c,mode=max", true)
+                .unwrap()
+                .unwrap()
+                .max
+        );
         assert_eq!(name("type=local,src=a/b", false).as_deref(), Some("a/b"));
         assert_eq!(
             name("type=local,dest=/c,mode=min", true).as_deref(),
@@ -221,9 +287,14 @@ mod tests {
             ("type=local", false, "src is required for a local cache"),
             ("type=inline", false, "cache type inline is not built yet"),
             (
-                "type=registry,ref=a,mode=max",
+                "type=inline,mode=max",
                 true,
-                "cache mode max is not built yet",
+                "mode=max is for caches of the types registry and local",
+            ),
+            (
+                "type=registry,ref=a,mode=mid",
+                true,
+                "unsupported cache mode \"mid\"",
             ),
             (
                 "type=registry",

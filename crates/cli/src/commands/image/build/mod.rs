@@ -204,6 +204,9 @@ async fn run(app: &App, call: Invocation) -> Result {
     if !images.is_empty() {
         query.push(("cachefrom".to_owned(), json!(images).to_string()));
     }
+    for name in caches.names(app)? {
+        query.push(("cacheto".to_owned(), name));
+    }
     let session = lending.begin(client).await?;
     if let Some(session) = &session {
         query.push(("session".to_owned(), session.id.clone()));
