@@ -89,7 +89,9 @@ impl Directory {
         archive.follow_symlinks(false);
         for number in wanted.iter().flat_map(|(from, to)| *from..*to) {
             match (self.found.get(number), &self.extra) {
-                (Some(found), _) => found.append(&mut archive, &self.root)?,
+                (Some(found), _) => found
+                    .append(&mut archive, &self.root)
+                    .map_err(|error| found.named(&error))?,
                 (None, Some(extra)) => {
                     let mut header = tar::Header::new_gnu();
                     header.set_size(extra.text.len() as u64);
@@ -191,6 +193,11 @@ impl Found {
         u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
     }
 
+    /// An error that says which file it is about.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+
     /// One entry, owned by root: who owns files here means nothing to the image.
     fn append<W: Write>(&self, archive: &mut tar::Builder<W>, root: &Path) -> io::Result<()> {
         let from = root.join(&self.path);
@@ -231,7 +238,7 @@ impl Read for Exactly {
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let count = self.file.read(&mut buffer[..most])?;
         if count == 0 && most > 0 {
-            let text = "a file of the context became shorter while it was sent";
+            let text = "became shorter while it was sent";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         self.left -= count as u64;

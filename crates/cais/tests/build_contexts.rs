@@ -320,3 +320,20 @@ fn times_set_in_a_layer_change_no_file_of_the_context() {
     built(&daemon, &context, &["--no-cache", "-t", "after"]);
     assert_eq!([time("before"), time("after")], [before.clone(), before]);
 }
+
+#[test]
+fn a_file_that_is_shorter_than_it_was_ends_the_build_with_its_name() {
+    let daemon = daemon();
+    let dockerfile = daemon.scratch().join("Dockerfile");
+    fs::write(&dockerfile, "FROM busybox\nCOPY . /all/\n").unwrap();
+    // Files of sysfs claim a page and have less.
+    let statistics = "/sys/class/net/lo/statistics";
+    let args = ["build", "-f", dockerfile.to_str().unwrap(), statistics];
+    let output = daemon.cais_output(&args).unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    let want = "error from sender: collisions: became shorter while it was sent";
+    assert!(told.contains(want), "{told}");
+    let names = daemon.cais(&["images", "-q", "-f", "dangling=true"]);
+    assert_eq!(names.unwrap(), "");
+}

@@ -2,6 +2,7 @@
 //! and then what of it is wanted.
 
 use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cais_build::directory::Directory;
@@ -11,6 +12,8 @@ use futures_util::stream;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::CliError;
+
 /// Bytes of a piece of the body.
 const PIECE: usize = 256 << 10;
 /// Pieces that may wait for the connection.
@@ -19,9 +22,20 @@ const DEPTH: usize = 4;
 /// Tells what of contexts is wanted.
 pub type Answer = oneshot::Sender<Vec<Ranges>>;
 
+/// Why a body could not be sent to its end. The daemon only sees it break off, and what it answers to that explains nothing.
+#[derive(Clone, Default)]
+pub struct Failure(Arc<OnceLock<String>>);
+
+impl Failure {
+    /// The error to show: the reason on this side, if there is one.
+    pub fn explain(&self, error: CliError) -> CliError {
+        self.0.get().map_or(error, CliError::new)
+    }
+}
+
 /// All of a directory as an archive. `scratch` goes when it is sent.
-pub fn archive(directory: Directory, scratch: Option<TempDir>) -> Body {
-    body(move |sink| {
+pub fn archive(directory: Directory, scratch: Option<TempDir>, failure: &Failure) -> Body {
+    body(failure, move |sink| {
         let packed = directory.pack(&directory.all(), sink);
         drop(scratch);
         packed
@@ -29,9 +43,9 @@ pub fn archive(directory: Directory, scratch: Option<TempDir>) -> Body {
 }
 
 /// Lists of directories, by their names in the build, and what is answered to that.
-pub fn listed(directories: Vec<(String, Directory)>) -> (Body, Answer) {
+pub fn listed(directories: Vec<(String, Directory)>, failure: &Failure) -> (Body, Answer) {
     let (answer, wanted): (Answer, _) = oneshot::channel();
-    let body = body(move |sink| {
+    let body = body(failure, move |sink| {
         let listings = directories.iter();
         let listings = listings.map(|(name, directory)| directory.listing(name));
         listing::write(&listings.collect::<Vec<_>>(), sink)?;
@@ -51,7 +65,11 @@ pub fn listed(directories: Vec<(String, Directory)>) -> (Body, Answer) {
 }
 
 /// A body that a thread writes.
-fn body(write: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static) -> Body {
+fn body(
+    failure: &Failure,
+    write: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static,
+) -> Body {
+    let failure = failure.clone();
     let (sender, receiver) = mpsc::channel(DEPTH);
     tokio::task::spawn_blocking(move || {
         let mut sink = Sink {
@@ -59,6 +77,10 @@ fn body(write: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static) -> Bod
             buffer: Vec::with_capacity(PIECE),
         };
         if let Err(error) = write(&mut sink).and_then(|()| sink.flush()) {
+            // When the daemon hung up, it has told why.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                let _ = failure.0.set(format!("error from sender: {error}"));
+            }
             // The daemon must not take half a context for a whole one.
             let _ = sender.blocking_send(Err(error));
         }

@@ -13,7 +13,7 @@ use cais_build::git::Git;
 use cais_client::body::Body;
 use tempfile::TempDir;
 
-use super::body;
+use super::body::{self, Failure};
 use crate::archive;
 use crate::error::{CliError, Result};
 
@@ -148,7 +148,10 @@ fn directory(path: &Path, file: &str, scratch: Option<TempDir>) -> Result<Contex
     let always = [dockerfile.as_str(), ".dockerignore"];
     let directory = Directory::find(root, &ignore, &always, extra)?;
     let content = match scratch {
-        Some(scratch) => Content::Body(body::archive(directory, Some(scratch))),
+        Some(scratch) => {
+            let nobody_changes_it = Failure::default();
+            Content::Body(body::archive(directory, Some(scratch), &nobody_changes_it))
+        }
         None => Content::Directory(directory),
     };
     Ok(Context {

@@ -17,7 +17,7 @@ use cais_client::answer::JsonLines;
 use cais_client::body::Body;
 use serde_json::{Map, Value, json};
 
-use self::body::Answer;
+use self::body::{Answer, Failure};
 use self::cache::Caches;
 use self::context::Content;
 use self::loans::Lending;
@@ -227,16 +227,24 @@ async fn run(app: &App, call: Invocation) -> Result {
     if !named.places.is_empty() {
         query.push(("contexts".to_owned(), json!(named.places).to_string()));
     }
-    let (media_type, body, answer) = sent(context.content, named.directories, client.is_cais())?;
+    let failure = Failure::default();
+    let (media_type, body, answer) = sent(
+        context.content,
+        named.directories,
+        client.is_cais(),
+        &failure,
+    )?;
     let messages = client
         .image_build(&query, credentials, media_type, body)
-        .await?;
+        .await
+        .map_err(|error| failure.explain(error.into()))?;
     let shown = Shown {
         progress,
         quiet,
         answer,
     };
-    let (id, images) = shown.until_the_end(messages).await?;
+    let shown = shown.until_the_end(messages).await;
+    let (id, images) = shown.map_err(|error| failure.explain(error))?;
     if quiet && !outputs.take_stdout() {
         app.printer.line(&id);
     }
@@ -267,19 +275,21 @@ fn sent(
     content: Content,
     named: Vec<(String, Directory)>,
     is_cais: bool,
+    failure: &Failure,
 ) -> Result<(&'static str, Body, Option<Answer>)> {
     match content {
         Content::Directory(directory) if is_cais => {
             let mut directories = vec![(String::new(), directory)];
             directories.extend(named);
-            let (body, answer) = body::listed(directories);
+            let (body, answer) = body::listed(directories, failure);
             Ok((listing::MEDIA_TYPE, body, Some(answer)))
         }
         _ if !named.is_empty() => Err(CliError::new(
             "--build-context with a directory wants a directory as the context of the build too",
         )),
         Content::Directory(directory) => {
-            Ok(("application/x-tar", body::archive(directory, None), None))
+            let body = body::archive(directory, None, failure);
+            Ok(("application/x-tar", body, None))
         }
         Content::Body(body) => Ok(("application/x-tar", body, None)),
     }
