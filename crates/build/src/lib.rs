@@ -2,6 +2,7 @@
 
 pub mod attest;
 pub mod cancel;
+pub mod changes;
 pub mod directory;
 pub mod dockerfile;
 pub mod git;

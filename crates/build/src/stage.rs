@@ -1,7 +1,5 @@
 //! One stage: its base, then one image per step, each found in the cache or made.
 
-use std::collections::BTreeMap;
-
 use cais_types::api::ImageConfig;
 use cais_types::oci::Platform;
 use cais_types::oci::set::package_url;
@@ -9,7 +7,6 @@ use cais_types::{ContainerId, Digest, Error, Reference, Result};
 
 use crate::builder::Progress;
 use crate::cache::Key;
-use crate::dockerfile::instruction::Pair;
 use crate::dockerfile::scope::StageScope;
 use crate::dockerfile::{self, Instruction, Kind, ParseError, Stage};
 use crate::messages::StageLog;
@@ -274,7 +271,8 @@ impl<'a> StageRun<'a> {
         for (name, value) in &self.request.labels {
             let text = format!("LABEL {name}={value}");
             self.announce(&text)?;
-            steps::metadata::set_labels(self, vec![(name.clone(), value.clone())]);
+            let labels = self.config.labels.get_or_insert_default();
+            labels.insert(name.clone(), value.clone());
             self.commit_config(&text)?;
             self.arrived()?;
         }
@@ -283,8 +281,7 @@ impl<'a> StageRun<'a> {
 
     /// The shell of this stage.
     pub fn shell(&self) -> Vec<String> {
-        let shell = self.config.shell.clone();
-        shell.unwrap_or_else(|| SHELL.map(str::to_owned).to_vec())
+        shell(&self.config)
     }
 
     /// Expands one word.
@@ -295,15 +292,6 @@ impl<'a> StageRun<'a> {
         let expansion = self.scope.expand(word);
         let expansion = expansion.map_err(|error| Error::invalid(error.to_string()))?;
         Ok(expansion.text)
-    }
-
-    /// Expands names and values, all of them before any is set.
-    ///
-    /// # Errors
-    /// As [`StageRun::expand`].
-    pub fn expand_pairs(&self, pairs: &[Pair]) -> Result<Vec<(String, String)>> {
-        let pair = |pair: &Pair| Ok((self.expand(&pair.name)?, self.expand(&pair.value)?));
-        pairs.iter().map(pair).collect()
     }
 
     /// Makes an image of the changed configuration.
@@ -460,17 +448,12 @@ impl<'a> StageRun<'a> {
             latest: request.created.filter(|_| request.rewrite_times),
         }
     }
+}
 
-    /// Sets a variable of the image.
-    pub fn set_env(&mut self, name: &str, value: &str) {
-        self.scope.set_env(name, value);
-        self.config.env = Some(self.scope.env());
-    }
-
-    /// The labels to change.
-    pub fn labels_mut(&mut self) -> &mut BTreeMap<String, String> {
-        self.config.labels.get_or_insert_default()
-    }
+/// The shell of shell forms.
+pub fn shell(config: &ImageConfig) -> Vec<String> {
+    let shell = config.shell.clone();
+    shell.unwrap_or_else(|| SHELL.map(str::to_owned).to_vec())
 }
 
 /// How the history of docker's classic builder marks what is no command.

@@ -30,7 +30,6 @@ mod transfer;
 mod usage;
 
 pub use archive::import::ImportRequest;
-pub use archive::instruction::apply_changes;
 pub use archive::load::{LoadEvent, LoadedImage, Progress};
 pub use archive::save::SetManifest;
 pub use catalog::{DiskUsage, HistoryLine};

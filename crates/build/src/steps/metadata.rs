@@ -1,29 +1,74 @@
-//! Instructions that change the configuration only.
+//! Instructions that change the configuration only: of an image that is built, or one that a commit or an import makes.
 
-use cais_types::api::{Empty, HealthConfig};
+use cais_types::api::{Empty, HealthConfig, ImageConfig};
 use cais_types::{Error, Result};
 
+use crate::dockerfile::instruction::Pair;
 use crate::dockerfile::instruction::{ArgPair, CommandLine, Healthcheck};
+use crate::dockerfile::scope::StageScope;
 use crate::dockerfile::{Kind, ParseError};
-use crate::stage::StageRun;
+use crate::stage::{self, StageRun};
+
+/// What they change.
+pub struct Settings<'a> {
+    pub config: &'a mut ImageConfig,
+    pub author: &'a mut String,
+    pub scope: &'a mut StageScope,
+    /// Whether a command was set since the base, which an ENTRYPOINT then keeps.
+    pub command_set: &'a mut bool,
+}
 
 /// Runs one of them.
 pub fn run(stage: &mut StageRun<'_>, kind: &Kind) -> Result<()> {
-    let definition = match kind {
+    let mut settings = Settings {
+        config: &mut stage.config,
+        author: &mut stage.author,
+        scope: &mut stage.scope,
+        command_set: &mut stage.command_set,
+    };
+    let definition = apply(&mut settings, kind)?;
+    stage.commit_config(&definition)
+}
+
+impl Settings<'_> {
+    /// Expands one word.
+    ///
+    /// # Errors
+    /// Invalid: see [`crate::dockerfile::lexer::Lexer::expand`].
+    pub fn expand(&self, word: &str) -> Result<String> {
+        let expansion = self.scope.expand(word);
+        let expansion = expansion.map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(expansion.text)
+    }
+
+    /// Expands names and values, all of them before any is set.
+    fn expand_pairs(&self, pairs: &[Pair]) -> Result<Vec<(String, String)>> {
+        let pair = |pair: &Pair| Ok((self.expand(&pair.name)?, self.expand(&pair.value)?));
+        pairs.iter().map(pair).collect()
+    }
+}
+
+/// Changes the configuration; answers how docker's history names it.
+///
+/// # Errors
+/// Invalid: a word that can't be expanded, a port, a signal. Internal: an instruction that changes files.
+pub fn apply(stage: &mut Settings<'_>, kind: &Kind) -> Result<String> {
+    Ok(match kind {
         Kind::Arg(pairs) => arg(stage, pairs)?,
         Kind::Cmd(command) => {
             let words = words(stage, command);
             let shown = quoted(&words);
             stage.config.cmd = Some(words);
-            stage.command_set = true;
+            *stage.command_set = true;
             format!("CMD {shown}")
         }
         Kind::Entrypoint(command) => entrypoint(stage, command),
         Kind::Env(pairs) => {
             let pairs = stage.expand_pairs(pairs)?;
             for (name, value) in &pairs {
-                stage.set_env(name, value);
+                stage.scope.set_env(name, value);
             }
+            stage.config.env = Some(stage.scope.env());
             format!("ENV {}", joined(&pairs))
         }
         Kind::Expose(ports) => expose(stage, ports)?,
@@ -31,7 +76,7 @@ pub fn run(stage: &mut StageRun<'_>, kind: &Kind) -> Result<()> {
         Kind::Label(pairs) => {
             let pairs = stage.expand_pairs(pairs)?;
             let shown = joined(&pairs);
-            set_labels(stage, pairs);
+            stage.config.labels.get_or_insert_default().extend(pairs);
             format!("LABEL {shown}")
         }
         Kind::Maintainer(name) => {
@@ -67,11 +112,10 @@ pub fn run(stage: &mut StageRun<'_>, kind: &Kind) -> Result<()> {
                 kind.keyword()
             )));
         }
-    };
-    stage.commit_config(&definition)
+    })
 }
 
-fn arg(stage: &mut StageRun<'_>, pairs: &[ArgPair]) -> Result<String> {
+fn arg(stage: &mut Settings<'_>, pairs: &[ArgPair]) -> Result<String> {
     let mut shown = Vec::new();
     for pair in pairs {
         let expansion = stage.scope.declare(pair);
@@ -85,19 +129,19 @@ fn arg(stage: &mut StageRun<'_>, pairs: &[ArgPair]) -> Result<String> {
 }
 
 /// The words of a command, behind the shell when it is in shell form.
-fn words(stage: &StageRun<'_>, command: &CommandLine) -> Vec<String> {
+fn words(stage: &Settings<'_>, command: &CommandLine) -> Vec<String> {
     if command.shell && !command.words.is_empty() {
-        return [stage.shell(), command.words.clone()].concat();
+        return [stage::shell(stage.config), command.words.clone()].concat();
     }
     command.words.clone()
 }
 
-fn entrypoint(stage: &mut StageRun<'_>, command: &CommandLine) -> String {
+fn entrypoint(stage: &mut Settings<'_>, command: &CommandLine) -> String {
     let words = words(stage, command);
     let shown = quoted(&words);
     stage.config.entrypoint = Some(words).filter(|words| !words.is_empty());
     // The inherited command was meant for the inherited entrypoint.
-    if !stage.command_set {
+    if !*stage.command_set {
         stage.config.cmd = None;
     }
     format!("ENTRYPOINT {shown}")
@@ -117,12 +161,7 @@ fn joined(pairs: &[(String, String)]) -> String {
     pairs.join(" ")
 }
 
-/// Sets labels.
-pub fn set_labels(stage: &mut StageRun<'_>, pairs: Vec<(String, String)>) {
-    stage.labels_mut().extend(pairs);
-}
-
-fn expose(stage: &mut StageRun<'_>, ports: &[String]) -> Result<String> {
+fn expose(stage: &mut Settings<'_>, ports: &[String]) -> Result<String> {
     let mut shown = Vec::new();
     for word in ports {
         let expansion = stage.scope.expand(word);
@@ -163,7 +202,7 @@ fn port_names(port: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-fn healthcheck(stage: &mut StageRun<'_>, check: &Healthcheck) -> String {
+fn healthcheck(stage: &mut Settings<'_>, check: &Healthcheck) -> String {
     stage.config.healthcheck = Some(HealthConfig {
         test: check.test.clone(),
         interval: check.interval,
@@ -215,7 +254,7 @@ fn go_duration(nanoseconds: i64) -> String {
     }
 }
 
-fn volume(stage: &mut StageRun<'_>, paths: &[String]) -> Result<String> {
+fn volume(stage: &mut Settings<'_>, paths: &[String]) -> Result<String> {
     let paths: Vec<String> = paths
         .iter()
         .map(|path| stage.expand(path))

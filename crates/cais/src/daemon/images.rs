@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cais_build::changes::apply_changes;
 use cais_engine::ports::{OverlayDirs, ResolvedImage, RootfsStore};
 use cais_images::{
     CommitRequest, Fault, Finding, ImageConfig, NamedImage, RemoveOptions, Removed, SetManifest,
@@ -320,7 +321,7 @@ impl ImageCatalog for Images {
         let request = cais_images::ImportRequest {
             reference: name,
             message: query.message.clone(),
-            changes: query.changes.clone(),
+            config: to_map(&apply_changes(Default::default(), &query.changes)?)?,
             platform: query.platform.clone(),
         };
         Ok(self.0.import(archive, &request)?)
@@ -335,10 +336,7 @@ impl ImageCatalog for Images {
         config: cais_types::api::ImageConfig,
         changes: &[String],
     ) -> Result<cais_types::api::ImageConfig> {
-        let mut config = to_map(&config)?;
-        cais_images::apply_changes(changes, &mut config)?;
-        serde_json::from_value(serde_json::Value::Object(config))
-            .map_err(|error| Error::invalid(error.to_string()).with_source(error))
+        apply_changes(config, changes)
     }
 
     fn read_container(&self, container: &ContainerId, image: &Digest) -> Result<Seed> {

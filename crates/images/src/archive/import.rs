@@ -7,7 +7,6 @@ use std::sync::Arc;
 use cais_types::{Digest, Reference};
 use serde_json::{Map, Value, json};
 
-use super::instruction::apply_changes;
 use crate::error::ImageError;
 use crate::layers::unpack::unpack;
 use crate::store::{NewImage, Store};
@@ -19,8 +18,8 @@ pub struct ImportRequest {
     pub reference: Option<Reference>,
     /// The comment of the image; Docker's client sends `Imported from ...`.
     pub message: String,
-    /// Dockerfile instructions.
-    pub changes: Vec<String>,
+    /// `Env`, `Cmd`, `Entrypoint`, ...
+    pub config: Map<String, Value>,
     /// `linux/amd64`; empty means this host.
     pub platform: String,
 }
@@ -32,8 +31,6 @@ impl Store {
         archive: impl Read + Send,
         request: &ImportRequest,
     ) -> Result<Digest, ImageError> {
-        let mut config = Map::new();
-        apply_changes(&request.changes, &mut config)?;
         let (os, architecture, variant) = platform(&request.platform)?;
         if let Some(reference) = request
             .reference
@@ -48,7 +45,7 @@ impl Store {
         let mut document = json!({
             "comment": request.message,
             "created": now,
-            "config": config,
+            "config": request.config,
             "architecture": architecture,
             "os": os,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff]},

@@ -1,7 +1,6 @@
 //! Image archives: reading and writing what `docker save` writes, OCI layouts, and root file systems.
 
 pub mod import;
-pub mod instruction;
 pub mod load;
 mod manifest;
 pub mod save;
