@@ -162,6 +162,12 @@ pub trait Builds: Send + Sync {
     async fn build(&self, query: BuildQuery, context: Upload) -> Result<Answers<Bytes>>;
     /// Takes the connection of a client that serves secrets and agents to its builds, over HTTP/2.
     async fn session(&self, id: String) -> Result<Hijack>;
+    /// Ends the builds that were given this id.
+    fn cancel(&self, id: &str);
+    /// The files of a cache mount as a tar stream, by its id.
+    async fn export_cache(&self, id: String) -> Result<Answers<Bytes>>;
+    /// Puts the files of an archive in the place of those of a cache mount.
+    async fn import_cache(&self, id: String, archive: Upload) -> Result<()>;
     /// Removes records of the cache, the least recently used first.
     async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse>;
 }

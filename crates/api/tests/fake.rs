@@ -370,6 +370,13 @@ impl Builds for Engine {
     async fn session(&self, _: String) -> Result<Hijack> {
         Ok(echo(Framing::Raw))
     }
+    fn cancel(&self, _: &str) {}
+    async fn export_cache(&self, _: String) -> Result<Answers<Bytes>> {
+        no()
+    }
+    async fn import_cache(&self, _: String, _: Upload) -> Result<()> {
+        no()
+    }
     async fn prune(&self, _: BuildPruneQuery) -> Result<BuildPruneResponse> {
         no()
     }

@@ -81,7 +81,7 @@ fn versions_and_unknown_paths_are_refused_in_dockers_words() {
         ("GET /containers/json?filters=%7B", 400, "invalid filter"),
         ("POST /build?buildargs=%7B", 400, "error reading buildargs"),
         ("POST /build?memory=x", 400, "memory"),
-        ("POST /build/cancel?id=x", 501, "the BuildKit protocol"),
+        ("POST /build/cancel", 400, "build ID not provided"),
         (
             "POST /images/create?fromImage=none&tag=1",
             404,

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use crate::attest::bill_of_materials;
 use crate::attest::provenance::{Facts, Sources};
+use crate::attest::{Annotations, bill_of_materials};
 use crate::cancel::Cancellation;
 use crate::dockerfile::Dockerfile;
 use crate::messages::{Messages, Sequence, StageLog, canceled, failure};
@@ -53,6 +53,12 @@ pub fn prepare(request: BuildRequest) -> Result<Prepared> {
     let mut file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
     file.contexts = request.contexts.keys().cloned().collect();
     let plans = plans(&request, file)?;
+    let single = plans.len() == 1 && request.attestations.is_empty();
+    if single && request.annotations.want_index() {
+        return Err(Error::invalid(
+            "index annotations not supported for single platform export",
+        ));
+    }
     Ok(Prepared {
         request,
         plans,
@@ -336,10 +342,13 @@ impl Prepared {
             send(json!({ "aux": aux }))?;
             send(json!({ "stream": format!("Successfully built {}\n", id.short()) }))?;
         }
+        let annotations = &self.request.annotations;
         for tag in &self.request.tags {
             match made {
-                [one] if one.statements.is_empty() => ports.images.tag(&one.image, tag)?,
-                _ => ports.images.tag_set(&set(made), tag)?,
+                [one] if one.statements.is_empty() && annotations.is_empty() => {
+                    ports.images.tag(&one.image, tag)?;
+                }
+                _ => ports.images.tag_set(&set(made, annotations), tag)?,
             }
             if !self.request.quiet {
                 send(json!({ "stream": format!("Successfully tagged {tag}\n") }))?;
@@ -350,13 +359,15 @@ impl Prepared {
 }
 
 /// The images of all platforms; stages for one platform may have made the same image for several.
-fn set(made: &[Made]) -> ImageSet {
+fn set(made: &[Made], annotations: &Annotations) -> ImageSet {
     let mut set = ImageSet::default();
+    annotations.annotate_index(&mut set);
     for one in made {
-        let member = Member {
+        let mut member = Member {
             statements: one.statements.clone(),
             ..Member::new(one.image)
         };
+        annotations.annotate(&mut member, &one.platform);
         add(&mut set, member);
     }
     set

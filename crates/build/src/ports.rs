@@ -156,8 +156,8 @@ pub enum StepMount {
     /// A directory that outlives the build.
     Cache {
         id: String,
-        /// The image whose `path` a new cache begins with; without one `path` is below the cache.
-        base: Option<Digest>,
+        /// The tree whose `path` a new cache begins with; without one `path` is below the cache.
+        base: Option<TreeRoot>,
         path: String,
         target: String,
         read_only: bool,

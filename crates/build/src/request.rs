@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cais_types::Reference;
 use cais_types::oci::Platform;
 
-use crate::attest::Attestations;
+use crate::attest::{Annotations, Attestations};
 use crate::dockerfile::Source;
 use crate::ports::{FileMemory, Host};
 
@@ -20,6 +20,7 @@ pub struct BuildRequest {
     /// Where the context came from, if the client did not send it.
     pub remote: Option<String>,
     pub attestations: Attestations,
+    pub annotations: Annotations,
     pub dockerfile: Source,
     /// The root of the context, and its path on the host.
     pub context: OwnedFd,

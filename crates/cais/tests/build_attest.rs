@@ -275,3 +275,62 @@ fn what_cannot_be_attested_is_refused() {
         ],
     );
 }
+
+#[test]
+fn annotations_stand_in_the_document_they_are_for() {
+    let (daemon, registry) = (daemon(), Registry::start());
+    let context = Context::new(&[
+        ("Dockerfile", "FROM scratch\nCOPY status /status\n"),
+        ("status", "x"),
+    ]);
+    let name = registry.name("made:1");
+    build(
+        &daemon,
+        &context,
+        &["--annotation=org.x=a b", "-t", &name, "--push"],
+    );
+    let repository = Repository(format!("http://127.0.0.1:{}/v2/made", registry.port));
+    let manifest = repository.manifest("1");
+    assert_eq!(manifest["annotations"]["org.x"], "a b");
+    assert_eq!(
+        manifest["manifests"],
+        Value::Null,
+        "one manifest is no index"
+    );
+    let flags = [
+        "--platform=linux/amd64,linux/arm64",
+        "--annotation=index:i=1",
+        "--annotation=manifest[linux/arm64]:m=2",
+        "--annotation=manifest-descriptor[linux/amd64]:d=3",
+        "-t",
+        &name,
+        "--push",
+    ];
+    build(&daemon, &context, &flags);
+    let index = repository.manifest("1");
+    assert_eq!(index["annotations"]["i"], "1");
+    assert_eq!(index["manifests"][0]["annotations"]["d"], "3");
+    let of = |place: usize| {
+        let digest = index["manifests"][place]["digest"].as_str().unwrap();
+        repository.manifest(digest)["annotations"].clone()
+    };
+    assert_eq!((of(0), &of(1)["m"]), (Value::Null, &Value::from("2")));
+    let path = context.path().to_string_lossy().into_owned();
+    for (flags, error) in [
+        (
+            &["-t", "a", "--annotation=index:a=b"][..],
+            "index annotations not supported for single platform export",
+        ),
+        (
+            &["-t", "a", "--annotation=imge:a=b"],
+            "unknown annotation type \"imge\"",
+        ),
+        (
+            &["--annotation=a=b"],
+            "tag is needed for attestations and annotations",
+        ),
+    ] {
+        let text = refused(&daemon, &[&["build"], flags, &[&*path]].concat());
+        assert!(text.contains(error), "{flags:?}: {text}");
+    }
+}

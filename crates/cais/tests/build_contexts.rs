@@ -279,7 +279,7 @@ fn other_contexts_are_known_by_their_names() {
             "invalid context value: nothing, expected key=value",
         ),
         ("a=/nowhere", "failed to stat /nowhere"),
-        ("a=oci-layout:///x", "not built yet"),
+        ("a=target:stage", "not built yet"),
     ] {
         let output = daemon
             .cais_output(&["build", "--build-context", value, &path])
@@ -336,4 +336,60 @@ fn a_file_that_is_shorter_than_it_was_ends_the_build_with_its_name() {
     assert!(told.contains(want), "{told}");
     let names = daemon.cais(&["images", "-q", "-f", "dangling=true"]);
     assert_eq!(names.unwrap(), "");
+}
+
+#[test]
+fn an_image_of_an_oci_layout_is_a_context() {
+    let daemon = daemon();
+    let scratch = tempfile::tempdir().unwrap();
+    let layout = scratch.path().join("lay:out");
+    let base = cais_testkit::base_image(cais_testkit::BaseImage::Busybox).unwrap();
+    for tag in ["1", "2"] {
+        let to = format!("oci:{}:{tag}", scratch.path().join("plain").display());
+        let output = std::process::Command::new("skopeo")
+            .args([
+                "copy",
+                "-q",
+                &format!("docker-archive:{}", base.display()),
+                &to,
+            ])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    fs::rename(scratch.path().join("plain"), &layout).unwrap();
+    let text = "FROM base\nRUN echo run >/made\nCOPY --from=base /bin/busybox /copy/busybox\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let named = |rest: &str| {
+        format!(
+            "--build-context=base=oci-layout://{}{rest}",
+            layout.display()
+        )
+    };
+    let names = daemon
+        .cais(&["images", "--format={{.Repository}}:{{.Tag}}"])
+        .unwrap();
+    built(&daemon, &context, &["-t", "made", &named(":2")]);
+    let run = daemon.cais(&["run", "--rm", "made", "/copy/busybox", "cat", "/made"]);
+    assert_eq!(run.unwrap(), "run\n");
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    built(&daemon, &context, &[&named(&format!("@{digest}"))]);
+    let after = daemon
+        .cais(&["images", "--format={{.Repository}}:{{.Tag}}"])
+        .unwrap();
+    assert_eq!(
+        after.replace("made:latest\n", ""),
+        names,
+        "no name is taken"
+    );
+    let path = context.path().to_string_lossy().into_owned();
+    let none = crate::refused(&daemon, &["build", &named(":3"), &path]);
+    assert!(none.contains("no image with tag 3"), "{none}");
+    let none = crate::refused(
+        &daemon,
+        &["build", "--build-context=base=oci-layout:///nowhere", &path],
+    );
+    assert!(none.contains("oci-layout /nowhere: No such file"), "{none}");
 }

@@ -6,6 +6,7 @@ use cais_types::api::Ulimit;
 use cais_types::api::decode;
 use cais_types::api::query::{BuildPruneQuery, BuildQuery, Filters};
 use cais_types::{Error, Result};
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::{not_built, registries};
@@ -21,6 +22,8 @@ pub fn routes() -> Vec<Route> {
         route!(POST "/build" => build),
         route!(POST "/build/cancel" => cancel),
         route!(POST "/build/prune" => prune),
+        route!(GET "/cais/build/cache" => export_cache),
+        route!(POST "/cais/build/cache" => import_cache),
         route!(POST "/session" => session),
         route!(POST "/grpc" => grpc),
     ]
@@ -38,6 +41,13 @@ async fn build(call: Call) -> Result<Reply> {
 fn build_query(query: &Query) -> Result<BuildQuery> {
     let text = |name: &str| query.text(name).unwrap_or_default();
     let number = |name: &str| Ok::<i64, Error>(query.number(name)?.unwrap_or(0));
+    if let Some(isolation) = query.text("isolation")
+        && !matches!(isolation.as_str(), "" | "default")
+    {
+        return Err(Error::invalid(format!(
+            "unsupported isolation: {isolation:?}"
+        )));
+    }
     let mut tags = query.all("t");
     tags.retain(|tag| !tag.is_empty());
     Ok(BuildQuery {
@@ -53,6 +63,8 @@ fn build_query(query: &Query) -> Result<BuildQuery> {
         no_cache_filter: query.all("nocachefilter"),
         cache_from: json_of::<Option<Vec<String>>>(query, "cachefrom")?.unwrap_or_default(),
         cache_to: query.all("cacheto"),
+        annotations: query.all("annotation"),
+        build_id: text("buildid"),
         attest: query.all("attest"),
         pull: query.flag("pull"),
         remove: query.flag_or("rm", true),
@@ -101,9 +113,14 @@ fn json_of<T: DeserializeOwned + Default>(query: &Query, name: &str) -> Result<T
         .map_err(|error| Error::invalid(format!("error reading {name}: {error}")))
 }
 
-/// Builds of this API end when their client goes; only BuildKit's have an id to cancel.
-async fn cancel(_: Call) -> Result<Reply> {
-    Err(not_built("the BuildKit protocol"))
+/// Ends a build that was given an id, as it does when its client goes. One that has ended is no error.
+async fn cancel(call: Call) -> Result<Reply> {
+    let id = call.query.text("id").unwrap_or_default();
+    if id.is_empty() {
+        return Err(Error::invalid("build ID not provided"));
+    }
+    call.backends.builds.cancel(&id);
+    Ok(reply::empty(StatusCode::OK))
 }
 
 async fn grpc(_: Call) -> Result<Reply> {
@@ -122,6 +139,19 @@ async fn session(call: Call) -> Result<Reply> {
     }
     let hijack = call.backends.builds.session(id.to_owned()).await?;
     Ok(Reply::Hijack(hijack))
+}
+
+async fn export_cache(call: Call) -> Result<Reply> {
+    let id = call.query.text("id").unwrap_or_default();
+    let archive = call.backends.builds.export_cache(id).await?;
+    Ok(reply::stream("application/x-tar", archive))
+}
+
+async fn import_cache(call: Call) -> Result<Reply> {
+    let id = call.query.text("id").unwrap_or_default();
+    let builds = call.backends.builds.clone();
+    builds.import_cache(id, call.upload()).await?;
+    Ok(reply::empty(StatusCode::CREATED))
 }
 
 async fn prune(call: Call) -> Result<Reply> {

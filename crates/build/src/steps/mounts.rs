@@ -169,12 +169,23 @@ fn bind(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount>
 }
 
 fn cache(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount> {
-    let base = image(stage, &mount)?;
+    let named = mount.from.as_deref();
+    let named = named.and_then(|from| stage.request.context_named(from));
+    // What begins with other files is another cache.
+    let (base, files) = match named {
+        Some(NamedContext::Directory { path, memory }) => {
+            let digest = context::digest_of_path(path, memory.as_deref())?;
+            (Some(TreeRoot::Context(path.clone())), digest)
+        }
+        _ => match image(stage, &mount)? {
+            Some(image) => (Some(TreeRoot::Image(image)), image.to_string()),
+            None => (None, String::new()),
+        },
+    };
     let path = mount.source.clone().unwrap_or_else(|| "/".to_owned());
     let mut id = cache_id(stage, &mount, &target);
-    if let Some(base) = &base {
-        // What begins with other files is another cache.
-        id = format!("{id}\0{base}\0{path}");
+    if base.is_some() {
+        id = format!("{id}\0{files}\0{path}");
     }
     Ok(StepMount::Cache {
         id,

@@ -311,9 +311,7 @@ pub fn source_image(stage: &StageRun<'_>, from: &str) -> Result<Digest> {
         file.stage_from(from, stage.index).map_err(Error::invalid)?,
     ) {
         (Some(NamedContext::Directory { .. }), _) => {
-            return Err(Error::unsupported(format!(
-                "a mount of type cache from the context {from} is not built yet"
-            )));
+            return Err(Error::internal(format!("the context {from} is no image")));
         }
         (Some(NamedContext::Image(image)), _) => Some(stage.base_image(image)?),
         (None, Some(index)) => stage.progress.wait(index)?.image,

@@ -175,6 +175,7 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
         directory: builds,
         running,
         sessions: cais_session::borrower::Sessions::default(),
+        canceled_by: build::Cancelable::default(),
         built: Arc::default(),
     };
     let rules = options.builder.rules(&options.data_root)?;

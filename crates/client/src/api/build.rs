@@ -5,7 +5,7 @@ use cais_types::api::query::BuildPruneQuery;
 use http::Method;
 
 use super::filters_query;
-use crate::answer::JsonLines;
+use crate::answer::{ByteStream, JsonLines};
 use crate::body::Body;
 use crate::client::Client;
 use crate::error::Result;
@@ -40,6 +40,21 @@ impl Client {
             call = call.header("X-Docker-Expose-Session-Grpc-Method", *method);
         }
         call.upgrade("h2c").await
+    }
+
+    /// `GET /cais/build/cache`: the files of a cache mount as a tar stream; only cais has it.
+    pub async fn build_cache_export(&self, id: &str) -> Result<ByteStream> {
+        let call = self.call(Method::GET, "/cais/build/cache").query("id", id);
+        call.stream().await
+    }
+
+    /// `POST /cais/build/cache`: puts the files of an archive in the place of those of a cache mount; only cais has it.
+    pub async fn build_cache_import(&self, id: &str, archive: Body) -> Result<()> {
+        let call = self.call(Method::POST, "/cais/build/cache").query("id", id);
+        call.body("application/x-tar", archive)
+            .done()
+            .await
+            .map(drop)
     }
 
     /// `POST /build/prune`.

@@ -368,6 +368,10 @@ pub struct BuildQuery {
     pub cache_from: Vec<String>,
     /// Names that get the images of all stages.
     pub cache_to: Vec<String>,
+    /// `[manifest|index|...:]KEY=VALUE`.
+    pub annotations: Vec<String>,
+    /// By which it can be canceled.
+    pub build_id: String,
     /// What is attested of the result, `type=provenance,mode=max`.
     pub attest: Vec<String>,
     pub pull: bool,

@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, Permissions};
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use cais_build::cancel::Cancellation;
 use cais_build::messages::canceled;
-use cais_build::ports::{Sharing, StepMount};
+use cais_build::ports::{Sharing, StepMount, TreeRoot};
 use cais_state::{Db, Durability};
-use cais_types::{Error, Result};
+use cais_types::{Error, ErrorClass, Result};
+use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use super::trees::Trees;
@@ -44,7 +47,31 @@ pub struct Cache {
 impl Cache {
     /// The id as its Dockerfile has it: private caches beside the first have a number behind.
     pub fn shown_id(&self) -> String {
-        self.id.replace('\0', "#")
+        shown(&self.id)
+    }
+}
+
+fn shown(id: &str) -> String {
+    id.replace('\0', "#")
+}
+
+/// A number that no other import has.
+fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A mount that has a cache for itself.
+fn whole(id: &str) -> StepMount {
+    StepMount::Cache {
+        id: id.to_owned(),
+        base: None,
+        path: "/".to_owned(),
+        target: "/".to_owned(),
+        read_only: true,
+        mode: 0o755,
+        owner: (0, 0),
+        sharing: Sharing::Locked,
     }
 }
 
@@ -156,8 +183,8 @@ pub struct Wanted<'a> {
     pub target: &'a str,
     pub mode: u32,
     pub owner: (u32, u32),
-    /// The image and its directory that the cache begins with.
-    pub base: Option<(&'a cais_types::Digest, &'a str)>,
+    /// The tree and its directory that the cache begins with.
+    pub base: Option<(&'a TreeRoot, &'a str)>,
 }
 
 impl Caches {
@@ -176,8 +203,8 @@ impl Caches {
         builder.recursive(true).mode(0o700);
         builder.create(&new).map_err(failed)?;
         match wanted.base {
-            Some((image, from)) => {
-                let from = trees.open_image(image, from)?;
+            Some((root, from)) => {
+                let from = trees.open(root, from)?;
                 let to = std::fs::File::open(&new).map_err(failed)?;
                 cais_volumes::copy_tree(from.as_fd(), to.as_fd()).map_err(failed)?;
             }
@@ -205,6 +232,83 @@ impl Caches {
         cache.uses += 1;
         let put = self.db.put(Durability::Process, TABLE, name, &cache);
         put.map_err(unknown)
+    }
+
+    /// The name of the directory of a cache, by its id, as its Dockerfile or `du` has it.
+    fn find(&self, id: &str) -> Result<Option<(String, Cache)>> {
+        let all: Vec<(String, Cache)> = self.db.all(TABLE).map_err(unknown)?;
+        let same = |(name, cache): &(String, Cache)| cache.shown_id() == id || name == id;
+        Ok(all.into_iter().find(same))
+    }
+
+    /// The same where the cache has to be there.
+    ///
+    /// # Errors
+    /// Not found: the cache.
+    pub fn get(&self, id: &str) -> Result<(String, Cache)> {
+        let missing = || Error::not_found(format!("no cache mount with id {id:?}"));
+        self.find(id)?.ok_or_else(missing)
+    }
+
+    /// Writes the files of a cache as a tar stream. No step that wants the cache for itself has it meanwhile.
+    ///
+    /// # Errors
+    /// Not found: the cache. Canceled: nobody reads any more.
+    pub fn export(&self, id: &str, out: &mut impl Write, given_up: &Cancellation) -> Result<()> {
+        let (name, cache) = self.get(id)?;
+        let _held = hold(&mut [whole(&cache.id)], given_up)?;
+        let directory = std::fs::File::open(self.directory.join(name)).map_err(failed)?;
+        cais_images::export(directory.as_fd(), out)
+            .map_err(|error| Error::internal(format!("build cache mount: {error}")))
+    }
+
+    /// Puts the files of an archive in the place of those of a cache, which is made when it is missing.
+    ///
+    /// # Errors
+    /// Conflict: a step uses it. Those of the archive.
+    pub fn import(&self, id: &str, archive: impl Read + Send) -> Result<()> {
+        let (name, id) = match self.find(id)? {
+            Some((name, cache)) => (name, cache.id),
+            None => (cais_images::digest(id.as_bytes()).hex(), id.to_owned()),
+        };
+        let new = self.directory.join(format!("{name}.import-{}", number()));
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o755);
+        builder.create(&new).map_err(failed)?;
+        let swapped = std::fs::File::open(&new).map_err(failed).and_then(|into| {
+            cais_images::extract_into(into.into(), archive)?;
+            self.swap(&name, &id, &new)
+        });
+        // What was there before, or what did not come to be there.
+        super::context::remove(&new).map_err(failed)?;
+        swapped
+    }
+
+    /// Puts a directory in the place of a cache that no step uses.
+    fn swap(&self, name: &str, id: &str, new: &Path) -> Result<()> {
+        let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_used(id) {
+            let text = format!(
+                "cache mount {:?} is being used by a running step",
+                shown(id)
+            );
+            return Err(Error::new(ErrorClass::Conflict, text));
+        }
+        let path = self.directory.join(name);
+        let flags = match path.is_dir() {
+            true => RenameFlags::EXCHANGE,
+            false => RenameFlags::NOREPLACE,
+        };
+        rustix::fs::renameat_with(CWD, new, CWD, &path, flags)
+            .map_err(|errno| failed(errno.into()))?;
+        let wanted = Wanted {
+            id,
+            target: id,
+            mode: 0o755,
+            owner: (0, 0),
+            base: None,
+        };
+        self.remember(name, &wanted)
     }
 
     /// Removes a cache by the name of its directory; false when a step uses it by now.

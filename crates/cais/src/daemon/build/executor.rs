@@ -245,7 +245,7 @@ impl Steps {
                     target: &target,
                     mode,
                     owner,
-                    base: base.as_ref().map(|image| (image, path.as_str())),
+                    base: base.as_ref().map(|root| (root, path.as_str())),
                 };
                 let directory = self.caches.directory(&wanted, &self.trees)?;
                 if base.is_some() || path == "/" {

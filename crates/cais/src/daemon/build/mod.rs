@@ -9,19 +9,21 @@ mod gc;
 mod images;
 mod kept;
 mod loans;
+mod outputs;
 mod records;
 mod running;
 mod session;
 mod trees;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cais_api::backend::{self, Answers, Hijack, Upload};
-use cais_build::attest::Attestations;
+use cais_build::attest::{Annotations, Attestations};
 use cais_build::cancel::Cancellation;
 use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::listing::Ranges;
@@ -30,7 +32,7 @@ use cais_build::ports::{Host, Ports};
 use cais_build::{BuildRequest, Prepared, prepare};
 use cais_distribution::client::ClientConfig;
 use cais_engine::Engine;
-use cais_services::pipe::{UploadReader, stream_of};
+use cais_services::pipe::{AnswerWriter, UploadReader, answer, stream_of};
 use cais_services::registry::Registries;
 use cais_session::borrower::Sessions;
 use cais_state::Db;
@@ -45,6 +47,7 @@ use tokio::task::JoinHandle;
 use context::Context;
 pub use executor::remove_leftovers;
 pub use gc::{BuilderConfig, keep_below};
+use outputs::Outputs;
 pub use records::Records;
 pub use running::Running;
 
@@ -60,6 +63,7 @@ pub struct BuildBackend {
     pub db: Arc<Db>,
     pub running: Running,
     pub sessions: Sessions,
+    pub canceled_by: Cancelable,
     /// Told when a build has ended.
     pub built: Arc<Notify>,
     /// How files behind URLs are asked for.
@@ -69,6 +73,13 @@ pub struct BuildBackend {
 }
 
 impl BuildBackend {
+    fn caches(&self) -> caches::Caches {
+        caches::Caches {
+            directory: self.directory.join("caches"),
+            db: Arc::clone(&self.db),
+        }
+    }
+
     /// The cache of all builds.
     pub fn records(&self) -> Records {
         Records {
@@ -115,6 +126,31 @@ impl backend::Builds for BuildBackend {
 
     async fn session(&self, id: String) -> Result<Hijack> {
         Ok(session::begin(self.sessions.clone(), id))
+    }
+
+    fn cancel(&self, id: &str) {
+        self.canceled_by.cancel(id);
+    }
+
+    async fn export_cache(&self, id: String) -> Result<Answers<Bytes>> {
+        let (caches, wanted) = (self.caches(), id.clone());
+        let caches = blocking(move || {
+            caches.get(&wanted)?;
+            Ok(caches)
+        })
+        .await?;
+        Ok(answer(move |out: &mut AnswerWriter| {
+            // A reader that goes lets the next piece fail.
+            caches.export(&id, out, &Cancellation::default())
+        }))
+    }
+
+    async fn import_cache(&self, id: String, archive: Upload) -> Result<()> {
+        if id.is_empty() {
+            return Err(Error::invalid("a cache mount needs an id"));
+        }
+        let (caches, archive) = (self.caches(), UploadReader::new(archive));
+        blocking(move || caches.import(&id, archive)).await
     }
 
     async fn prune(&self, query: BuildPruneQuery) -> Result<BuildPruneResponse> {
@@ -181,6 +217,7 @@ impl BuildBackend {
     ) {
         let (context, prepared) = job;
         let gone = ClientGone::watch(&handle, &client);
+        let _cancelable = self.canceled_by.add(&query.build_id, &gone.cancellation);
         let images = images::BuildImages {
             store: Arc::clone(&self.images),
             db: Arc::clone(&self.db),
@@ -193,10 +230,7 @@ impl BuildBackend {
             build,
             engine: self.engine.clone(),
             handle: handle.clone(),
-            caches: caches::Caches {
-                directory: self.directory.join("caches"),
-                db: Arc::clone(&self.db),
-            },
+            caches: self.caches(),
             trees: trees::Trees {
                 store: Arc::clone(&self.images),
                 directory: self.directory.join("mounts"),
@@ -233,23 +267,16 @@ async fn blocking<T: Send + 'static>(
 
 /// Says of what is asked for and not built that it is not built.
 fn refuse_unbuilt(query: &BuildQuery) -> Result<()> {
-    for (asked, what) in [
-        (query.version == "2", "the BuildKit protocol"),
-        (
-            !query.outputs.is_empty(),
-            "build output other than an image",
-        ),
-    ] {
-        if asked {
-            return Err(Error::unsupported(format!("{what} is not built yet")));
-        }
+    if query.version == "2" {
+        return Err(Error::unsupported("the BuildKit protocol is not built yet"));
     }
     Ok(())
 }
 
 fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
+    let outputs = Outputs::parse(&query.outputs)?;
     let mut tags = Vec::new();
-    for tag in &query.tags {
+    for tag in query.tags.iter().chain(&outputs.names) {
         let name: Reference = tag
             .parse()
             .map_err(|error| Error::invalid(format!("{error}")))?;
@@ -264,7 +291,8 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
     Ok(BuildRequest {
         id: ContainerId::from_bytes(cais_engine::create::random()?).to_string(),
         remote: Some(query.remote.clone()).filter(|url| !url.is_empty()),
-        attestations: attestations(query)?,
+        attestations: attestations(query, &tags)?,
+        annotations: annotations(query, &tags)?,
         dockerfile: context.dockerfile.clone(),
         context: context.open()?,
         context_path: context.path(),
@@ -282,7 +310,7 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
         cache_from: query.cache_from.clone(),
         cache_to: query.cache_to.clone(),
         created: source_date(query)?,
-        rewrite_times: query.rewrite_timestamp,
+        rewrite_times: query.rewrite_timestamp || outputs.rewrite_timestamp,
         no_cache_filter: query.no_cache_filter.clone(),
         pull: query.pull,
         quiet: query.quiet,
@@ -296,13 +324,22 @@ fn request(query: &BuildQuery, context: &Context) -> Result<BuildRequest> {
 }
 
 /// What is attested of the result, which is found by its names only.
-fn attestations(query: &BuildQuery) -> Result<Attestations> {
+fn attestations(query: &BuildQuery, tags: &[String]) -> Result<Attestations> {
     let attestations = Attestations::parse(&query.attest)?;
-    if query.tags.is_empty() && !attestations.is_empty() {
+    if tags.is_empty() && !attestations.is_empty() {
         let text = "tag is needed for attestations: they belong to a name";
         return Err(Error::invalid(text));
     }
     Ok(attestations)
+}
+
+fn annotations(query: &BuildQuery, tags: &[String]) -> Result<Annotations> {
+    let annotations = Annotations::parse(&query.annotations)?;
+    if tags.is_empty() && !annotations.is_empty() {
+        let text = "tag is needed for annotations: they belong to a name";
+        return Err(Error::invalid(text));
+    }
+    Ok(annotations)
 }
 
 /// The platforms of a list, each once.
@@ -355,6 +392,50 @@ fn host(query: &BuildQuery) -> Host {
             .iter()
             .map(|limit| (limit.name.clone(), limit.soft, limit.hard))
             .collect(),
+    }
+}
+
+/// The builds that go on and were given an id.
+#[derive(Clone, Default)]
+pub struct Cancelable(Arc<Mutex<BTreeMap<u64, (String, Cancellation)>>>);
+
+/// A build that can be canceled until this is dropped.
+struct Canceled<'a> {
+    all: &'a Cancelable,
+    number: u64,
+}
+
+impl Cancelable {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, (String, Cancellation)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, id: &str, cancellation: &Cancellation) -> Option<Canceled<'_>> {
+        if id.is_empty() {
+            return None;
+        }
+        let mut all = self.all();
+        let number = all.keys().last().map_or(0, |last| last + 1);
+        all.insert(number, (id.to_owned(), cancellation.clone()));
+        drop(all);
+        Some(Canceled { all: self, number })
+    }
+
+    fn cancel(&self, id: &str) {
+        let named: Vec<Cancellation> = {
+            let all = self.all();
+            let named = all.values().filter(|(own, _)| own == id);
+            named
+                .map(|(_, cancellation)| cancellation.clone())
+                .collect()
+        };
+        named.iter().for_each(Cancellation::set);
+    }
+}
+
+impl Drop for Canceled<'_> {
+    fn drop(&mut self) {
+        self.all.all().remove(&self.number);
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cais_build::ports::TreeRoot;
 use cais_images::Store;
 use cais_sys::{mount, path_in_root};
-use cais_types::{ContainerId, Digest, Error, Result};
+use cais_types::{ContainerId, Error, Result};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -99,9 +99,12 @@ impl Trees {
         Ok(attached)
     }
 
-    /// A directory of an image, to be read.
-    pub fn open_image(&self, image: &Digest, path: &str) -> Result<OwnedFd> {
-        let root = self.store.open_image_root(image)?;
+    /// A directory of a tree, to be read.
+    pub fn open(&self, root: &TreeRoot, path: &str) -> Result<OwnedFd> {
+        let root = match root {
+            TreeRoot::Image(image) => self.store.open_image_root(image)?,
+            TreeRoot::Context(files) => open(files)?,
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let found = path_in_root::open(root.as_fd(), Path::new(path), flags, Mode::empty());
         found.map_err(|error| missing(path, &error))

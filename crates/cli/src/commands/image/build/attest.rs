@@ -1,6 +1,6 @@
-//! `--attest`, `--provenance` and `--sbom`.
+//! `--attest`, `--provenance`, `--sbom` and `--annotation`.
 
-use cais_build::attest::{Attestations, options};
+use cais_build::attest::{Annotations, Attestations, options};
 
 use crate::error::{CliError, Result};
 use crate::flags::Parsed;
@@ -18,14 +18,20 @@ pub fn wanted(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> 
     }
     let attestations =
         Attestations::parse(&texts).map_err(|error| CliError::new(error.message().to_owned()))?;
-    if attestations.is_empty() {
+    let said = args.list("annotation");
+    let annotations =
+        Annotations::parse(&said).map_err(|error| CliError::new(error.message().to_owned()))?;
+    if attestations.is_empty() && annotations.is_empty() {
         return Ok(Vec::new());
     }
     if names.is_empty() {
         return Err(CliError::new(
-            "tag is needed for attestations: they belong to a name",
+            "tag is needed for attestations and annotations: they belong to a name",
         ));
     }
-    let parameter = |text: String| ("attest".to_owned(), text);
-    Ok(texts.into_iter().map(parameter).collect())
+    let parameter = |name: &'static str| move |text: String| (name.to_owned(), text);
+    let texts = texts.into_iter().map(parameter("attest"));
+    Ok(texts
+        .chain(said.into_iter().map(parameter("annotation")))
+        .collect())
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use cais_build::directory::Directory;
 use cais_build::listing::{self, Ranges, SectionWriter};
 use cais_client::body::Body;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::stream;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +41,15 @@ pub fn archive(directory: Directory, scratch: Option<TempDir>, failure: &Failure
         let packed = directory.pack(&directory.all(), sink);
         drop(scratch);
         packed
+    })
+}
+
+/// All of a directory as an archive, compressed with gzip.
+pub fn compressed(directory: Directory, failure: &Failure) -> Body {
+    body(failure, move |sink| {
+        let mut encoder = GzEncoder::new(sink, Compression::default());
+        directory.pack(&directory.all(), &mut encoder)?;
+        encoder.finish().map(|_| ())
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cais_client::api::options::ImageRemoveOptions;
 use cais_options::csv;
+use cais_types::oci::Platform;
 use cais_types::{Digest, Reference};
 use serde_json::Value;
 
@@ -164,8 +165,17 @@ async fn load(app: &App, directory: &Path) -> Result<String> {
     let mut archive = tar::Builder::new(tempfile::NamedTempFile::new()?);
     archive.append_dir_all(".", directory)?;
     let archive = archive.into_inner()?;
-    let body = archive::source(&archive.path().to_string_lossy())?;
-    let mut messages = app.client()?.image_load(body, true, None).await?;
+    load_archive(app, archive.path(), None).await
+}
+
+/// Gives the daemon the image of an archive; answers its name, or its id where it has none.
+pub(super) async fn load_archive(
+    app: &App,
+    path: &Path,
+    platform: Option<&Platform>,
+) -> Result<String> {
+    let body = archive::source(&path.to_string_lossy())?;
+    let mut messages = app.client()?.image_load(body, true, platform).await?;
     let mut id = None;
     while let Some(message) = messages.next::<Value>().await? {
         if let Some(error) = message["error"].as_str() {

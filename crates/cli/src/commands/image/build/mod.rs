@@ -5,6 +5,7 @@ mod body;
 mod cache;
 mod check;
 mod context;
+mod layout;
 mod loans;
 mod named;
 mod output;
@@ -25,6 +26,7 @@ use self::named::Named;
 use self::output::{Built, Outputs};
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
+use crate::commands::content_trust;
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, Parsed, flag, switch};
 use crate::new_file::NewFile;
@@ -39,7 +41,7 @@ pub const COMMAND: Command = Command {
     usage: "[OPTIONS] PATH | URL | -",
     aliases: &["image build", "build", "builder build"],
     arguments: Arguments::Exact(1),
-    flags: &[FLAGS],
+    flags: &[FLAGS, content_trust::VERIFY],
     interspersed: true,
     run: |app, call| Box::pin(run(app, call)),
 };
@@ -51,6 +53,11 @@ const FLAGS: &[Flag] = &[
         "Add a line to /etc/hosts of the steps (host:ip)",
     ),
     flag(
+        "annotation",
+        "list",
+        "Annotate the image ([manifest|index|manifest-descriptor|index-descriptor[[PLATFORM]]:]KEY=VALUE)",
+    ),
+    flag(
         "attest",
         "list",
         "Attest something of the image (type=provenance,mode=max; type=sbom)",
@@ -59,7 +66,7 @@ const FLAGS: &[Flag] = &[
     flag(
         "build-context",
         "list",
-        "Another context, known by a name (name=DIRECTORY, name=docker-image://IMAGE, name=URL)",
+        "Another context, known by a name (name=DIRECTORY, name=docker-image://IMAGE, name=oci-layout://DIRECTORY[:TAG], name=URL)",
     ),
     flag(
         "cache-from",
@@ -77,6 +84,7 @@ const FLAGS: &[Flag] = &[
         "Parent cgroup of the steps' containers",
     ),
     switch("check", "Check the Dockerfile and build nothing"),
+    switch("compress", "Send the context compressed with gzip"),
     flag("cpu-period", "int", "CFS period of the steps' containers").default("0"),
     flag("cpu-quota", "int", "CFS quota of the steps' containers").default("0"),
     flag(
@@ -103,6 +111,7 @@ const FLAGS: &[Flag] = &[
         "Remove the containers of steps that failed as well",
     ),
     flag("iidfile", "string", "Write the image's id to a file"),
+    flag("isolation", "string", "Isolation of the steps' containers (default)"),
     flag("label", "list", "Set a label of the image"),
     switch("load", "Have the image in the daemon's store (it always is)"),
     flag("memory", "bytes", "Memory limit of the steps' containers")
@@ -174,10 +183,11 @@ async fn run(app: &App, call: Invocation) -> Result {
     if args.switch("check") {
         return check::only(app, args);
     }
+    content_trust::refuse(args)?;
     let warnings = check::before(args)?;
     let lending = Lending::parse(args)?;
     let caches = Caches::parse(args)?;
-    let named = Named::parse(args)?;
+    let mut named = Named::parse(args)?;
     let context = context::source(&args.positionals[0], &args.string("file"))?;
     let outputs = Outputs::parse(args)?;
     let names: Vec<String> = args
@@ -213,27 +223,22 @@ async fn run(app: &App, call: Invocation) -> Result {
     }
     // Public images need none of them, so a helper that fails does not end the build.
     let credentials = app.keychain().header_of_all().ok();
-    if args.changed("build-context") && !client.is_cais() {
-        return Err(CliError::new(
-            "--build-context: the classic builder of this daemon takes one context only",
-        ));
-    }
-    if !attested.is_empty() && !client.is_cais() {
-        return Err(CliError::new(
-            "--attest, --provenance, --sbom: the classic builder of this daemon attests nothing",
-        ));
+    if !client.is_cais() {
+        refuse(args, !attested.is_empty())?;
     }
     query.extend(attested);
+    named.load(app, &args.list("platform")).await?;
     if !named.places.is_empty() {
         query.push(("contexts".to_owned(), json!(named.places).to_string()));
     }
+    // A list of files is short, and what is wanted of them is little.
+    let compress = args.switch("compress");
+    let form = Form {
+        listed: client.is_cais() && (!compress || !named.directories.is_empty()),
+        compress,
+    };
     let failure = Failure::default();
-    let (media_type, body, answer) = sent(
-        context.content,
-        named.directories,
-        client.is_cais(),
-        &failure,
-    )?;
+    let (media_type, body, answer) = sent(context.content, named.directories, form, &failure)?;
     let messages = client
         .image_build(&query, credentials, media_type, body)
         .await
@@ -248,37 +253,66 @@ async fn run(app: &App, call: Invocation) -> Result {
     if quiet && !outputs.take_stdout() {
         app.printer.line(&id);
     }
-    if let Some(path) = args.value("iidfile").filter(|path| !path.is_empty()) {
-        let mut file = NewFile::create(Path::new(path))?;
-        file.write_all(id.as_bytes())?;
-        file.keep()?;
-    }
     let built = Built {
         id: &id,
         images: &images,
         names: &names,
         quiet: quiet || outputs.take_stdout(),
     };
-    let digest = outputs.make(app, &built).await?;
+    finish(app, args, &outputs, &built).await?;
     caches.give(app, &id, &names).await?;
-    if let Some(path) = args.value("metadata-file").filter(|path| !path.is_empty()) {
-        output::write_metadata(path, &built, digest.as_deref())?;
-    }
     if !quiet {
         app.printer.err(&warnings);
     }
     Ok(0)
 }
 
+/// What the classic builder of other daemons does not do.
+fn refuse(args: &Parsed, attested: bool) -> Result<()> {
+    if args.changed("build-context") {
+        return Err(CliError::new(
+            "--build-context: the classic builder of this daemon takes one context only",
+        ));
+    }
+    if attested {
+        return Err(CliError::new(
+            "--attest, --provenance, --sbom, --annotation: the classic builder of this daemon attests nothing",
+        ));
+    }
+    Ok(())
+}
+
+/// Makes what is wanted of the image besides it.
+async fn finish(app: &App, args: &Parsed, outputs: &Outputs, built: &Built<'_>) -> Result<()> {
+    if let Some(path) = args.value("iidfile").filter(|path| !path.is_empty()) {
+        let mut file = NewFile::create(Path::new(path))?;
+        file.write_all(built.id.as_bytes())?;
+        file.keep()?;
+    }
+    let digest = outputs.make(app, built).await?;
+    if let Some(path) = args.value("metadata-file").filter(|path| !path.is_empty()) {
+        output::write_metadata(path, built, digest.as_deref())?;
+    }
+    Ok(())
+}
+
+/// How a directory is sent.
+#[derive(Clone, Copy)]
+struct Form {
+    /// As a list of what there is, to a daemon that may have it.
+    listed: bool,
+    compress: bool,
+}
+
 /// The body of the request, its type, and who waits for what is wanted of it.
 fn sent(
     content: Content,
     named: Vec<(String, Directory)>,
-    is_cais: bool,
+    form: Form,
     failure: &Failure,
 ) -> Result<(&'static str, Body, Option<Answer>)> {
     match content {
-        Content::Directory(directory) if is_cais => {
+        Content::Directory(directory) if form.listed => {
             let mut directories = vec![(String::new(), directory)];
             directories.extend(named);
             let (body, answer) = body::listed(directories, failure);
@@ -288,7 +322,10 @@ fn sent(
             "--build-context with a directory wants a directory as the context of the build too",
         )),
         Content::Directory(directory) => {
-            let body = body::archive(directory, None, failure);
+            let body = match form.compress {
+                true => body::compressed(directory, failure),
+                false => body::archive(directory, None, failure),
+            };
             Ok(("application/x-tar", body, None))
         }
         Content::Body(body) => Ok(("application/x-tar", body, None)),
@@ -375,6 +412,7 @@ fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
         ("target", "target"),
         ("network", "networkmode"),
         ("cgroup-parent", "cgroupparent"),
+        ("isolation", "isolation"),
         ("cpuset-cpus", "cpusetcpus"),
         ("cpuset-mems", "cpusetmems"),
         ("cpu-period", "cpuperiod"),

@@ -8,6 +8,9 @@ use cais_build::directory::Directory;
 use cais_build::dockerfile::context_source::ContextSource;
 use cais_build::dockerfile::ignore::Ignore;
 
+use super::cache;
+use super::layout::{self, Layout};
+use crate::app::App;
 use crate::error::{CliError, Result};
 use crate::flags::Parsed;
 
@@ -18,6 +21,8 @@ pub struct Named {
     pub directories: Vec<(String, Directory)>,
     /// Those that the daemon finds itself.
     pub places: BTreeMap<String, String>,
+    /// Images that the daemon is given.
+    layouts: Vec<(String, Layout)>,
 }
 
 impl Named {
@@ -37,7 +42,11 @@ impl Named {
                     ))
                 })?;
             let name = name.to_lowercase();
-            if place.starts_with("oci-layout://") || place.starts_with("target:") {
+            if let Some(layout) = place.strip_prefix("oci-layout://") {
+                named.layouts.push((name, Layout::parse(layout)));
+                continue;
+            }
+            if place.starts_with("target:") {
                 return Err(CliError::new(format!(
                     "--build-context {name}={place}: contexts of this kind are not built yet"
                 )));
@@ -61,6 +70,20 @@ impl Named {
             }
         }
         Ok(named)
+    }
+
+    /// Gives the daemon the images of layouts.
+    ///
+    /// # Errors
+    /// A layout or an image that there is not; the daemon's.
+    pub async fn load(&mut self, app: &App, platforms: &[String]) -> Result<()> {
+        for (name, layout) in std::mem::take(&mut self.layouts) {
+            let platform = layout::platform(platforms)?;
+            let archive = layout.archive()?;
+            let id = cache::load_archive(app, archive.path(), platform.as_ref()).await?;
+            self.places.insert(name, format!("docker-image://{id}"));
+        }
+        Ok(())
     }
 }
 

@@ -244,9 +244,8 @@ impl Output {
 /// The file cannot be written.
 pub fn write_metadata(path: &str, built: &Built<'_>, digest: Option<&str>) -> Result<()> {
     let mut metadata = json!({ "containerimage.config.digest": built.id });
-    if let Some(digest) = digest {
-        metadata["containerimage.digest"] = json!(digest);
-    }
+    // As docker's own store has it, where no registry was given a manifest.
+    metadata["containerimage.digest"] = json!(digest.unwrap_or(built.id));
     if !built.names.is_empty() {
         let names = built.names.iter();
         let names: Vec<String> = names
