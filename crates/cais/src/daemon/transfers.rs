@@ -48,6 +48,11 @@ impl PullStore for PullInto {
         self.store.has_image(config)
     }
 
+    fn config(&self, config: &Digest) -> Option<Vec<u8>> {
+        let whole = self.store.has_image(config);
+        whole.then(|| self.store.config_bytes(config).ok())?
+    }
+
     fn has_layer(&self, chain: &Digest) -> bool {
         self.keep(self.store.keep_layer(chain))
     }

@@ -88,6 +88,11 @@ impl RemoteFile {
             })
     }
 
+    /// Its bytes, when the server says how many.
+    pub fn size(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
     /// When it was changed, as the server says it.
     pub fn last_modified(&self) -> Option<&str> {
         self.response.headers().get(LAST_MODIFIED)?.to_str().ok()

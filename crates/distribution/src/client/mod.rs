@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod challenge;
 mod config;
+mod configs;
 mod copy;
 mod download;
 mod endpoint;
@@ -32,6 +33,7 @@ mod upload;
 pub mod upstream;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use cais_types::oci::Descriptor;
 use cais_types::{Reference, Result};
@@ -98,6 +100,17 @@ impl Client {
         Box::pin(push::push(&self.shared, &request, store, &progress))
             .await
             .map_err(RegistryError::of_push)
+    }
+
+    /// Bytes of layers that did not arrive whole and are kept for the next pull. Blocking.
+    pub fn partial_size(&self) -> u64 {
+        self.shared.partials.size()
+    }
+
+    /// Deletes those of them that no pull is at and that `accepts` by the time of their last byte; answers the bytes freed.
+    /// Blocking.
+    pub fn drop_partials(&self, accepts: &dyn Fn(SystemTime) -> bool) -> u64 {
+        self.shared.partials.drop_idle(accepts)
     }
 
     /// Tells what a registry has under a name, without fetching it.

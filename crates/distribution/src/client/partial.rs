@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -70,20 +70,33 @@ impl Partials {
 
     /// Deletes partials that nobody came back for.
     pub fn sweep(&self) {
-        let Some(entries) = self
-            .directory
-            .as_ref()
-            .and_then(|dir| fs::read_dir(dir).ok())
-        else {
-            return;
+        let now = SystemTime::now();
+        self.drop_idle(&|then| now.duration_since(then).is_ok_and(|age| age > KEPT));
+    }
+
+    /// Bytes that all of them take.
+    pub fn size(&self) -> u64 {
+        let size = |entry: fs::DirEntry| entry.metadata().map_or(0, |meta| on_disk(&meta));
+        self.entries().map(size).sum()
+    }
+
+    /// Deletes those that no transfer has and that `accepts` by the time of their last byte; answers the bytes freed.
+    pub fn drop_idle(&self, accepts: &dyn Fn(SystemTime) -> bool) -> u64 {
+        let idle = |entry: fs::DirEntry| {
+            let meta = entry.metadata().ok()?;
+            let file = meta.is_file().then(|| File::open(entry.path()))?.ok()?;
+            // Held until it is deleted: a transfer that waits for it finds an empty one.
+            flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+            let gone = accepts(meta.modified().ok()?) && fs::remove_file(entry.path()).is_ok();
+            gone.then(|| on_disk(&meta))
         };
-        for entry in entries.flatten() {
-            let modified = entry.metadata().and_then(|meta| meta.modified());
-            let age = modified.map(|then| SystemTime::now().duration_since(then));
-            if matches!(age, Ok(Ok(age)) if age > KEPT) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        self.entries().filter_map(idle).sum()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = fs::DirEntry> {
+        let directory = self.directory.as_ref();
+        let entries = directory.and_then(|directory| fs::read_dir(directory).ok());
+        entries.into_iter().flatten().flatten()
     }
 }
 
@@ -158,6 +171,11 @@ fn hold(file: &File) -> io::Result<()> {
     }
 }
 
+/// Bytes that a file takes.
+fn on_disk(meta: &fs::Metadata) -> u64 {
+    meta.blocks() * 512
+}
+
 fn make_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
@@ -195,6 +213,24 @@ mod tests {
         drop(partial);
         partials.forget(&layer.digest);
         assert_eq!(partials.open(&layer).unwrap().length, 0);
+    }
+
+    #[test]
+    fn those_that_nobody_has_are_counted_and_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let partials = Partials::new(Some(dir.path().to_owned()));
+        let (held, idle) = (layer(&[1; 80_000]), layer(&[2; 80_000]));
+        let one = partials.open(&held).unwrap();
+        one.write_at(0, &[1; 40_960]).unwrap();
+        let other = partials.open(&idle).unwrap();
+        other.write_at(0, &[2; 8192]).unwrap();
+        drop(other);
+        assert_eq!(partials.size(), 40_960 + 8192);
+        assert_eq!(partials.drop_idle(&|_| false), 0);
+        assert_eq!(partials.drop_idle(&|_| true), 8192);
+        assert_eq!(partials.size(), 40_960);
+        drop(one);
+        assert_eq!(partials.open(&held).unwrap().length, 40_960);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use cais_types::{Digest, Reference};
 use futures_util::future::try_join_all;
 use serde::Deserialize;
 
+use super::configs::Share;
 use super::error::RegistryError;
 use super::progress::{Event, ProgressSink, Step};
 use super::registry::{Shared, find_manifest};
@@ -118,7 +119,9 @@ impl Pull<'_> {
         let wanted = wanted.unwrap_or_else(Platform::host);
         let resolved = resolve(found, &wanted).await?;
         failpoint::reach("pull-manifest");
-        let config = self.config(&resolved).await?;
+        let digest = resolved.manifest.config.digest;
+        let share = self.shared.configs.join(&resolved.source, digest);
+        let config = self.config(&resolved, &share).await?;
         failpoint::reach("pull-config");
         let outline = read_config(&config)?;
         if self.request.platform.is_some() && wanted.fit(&outline.platform).is_none() {
@@ -159,15 +162,14 @@ impl Pull<'_> {
         })
     }
 
-    async fn config(&self, resolved: &Resolved) -> Result<Bytes, RegistryError> {
-        let mut failure = None;
-        for repository in &resolved.source {
-            match repository.small_blob(&resolved.manifest.config).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => failure = Some(error),
-            }
+    /// The configuration, the store's own where the image is there.
+    async fn config(&self, resolved: &Resolved, share: &Share) -> Result<Bytes, RegistryError> {
+        let wanted = &resolved.manifest.config;
+        let (store, digest) = (self.store.clone(), wanted.digest);
+        match blocking(move || store.config(&digest)).await? {
+            Some(bytes) => Ok(bytes.into()),
+            None => share.get(&resolved.source, wanted).await,
         }
-        Err(failure.unwrap_or_else(|| RegistryError::Settings("no server to ask".into())))
     }
 
     /// What the store has already, told layer by layer.

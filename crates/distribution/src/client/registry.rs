@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::address::Insecure;
 use super::config::{ClientConfig, Credentials};
+use super::configs::Configs;
 use super::endpoint::{self, Endpoint};
 use super::error::RegistryError;
 use super::hosts;
@@ -26,6 +27,7 @@ pub struct Shared {
     insecure: Insecure,
     endpoints: Mutex<HashMap<String, Cell>>,
     pub transfers: Transfers,
+    pub configs: Configs,
     pub partials: Partials,
     pub uploads: Arc<Semaphore>,
 }
@@ -40,6 +42,7 @@ impl Shared {
         Ok(Self {
             insecure: Insecure::new(&config.insecure_registries)?,
             endpoints: Mutex::default(),
+            configs: Configs::default(),
             transfers: Transfers::new(config.max_concurrent_downloads, partials.clone()),
             partials,
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads.max(1))),

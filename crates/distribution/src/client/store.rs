@@ -45,6 +45,9 @@ pub trait PullStore: Send + Sync {
     /// Whether an image with this configuration is whole.
     fn has_image(&self, config: &Digest) -> bool;
 
+    /// The configuration of an image that is whole, so that it need not be fetched.
+    fn config(&self, config: &Digest) -> Option<Vec<u8>>;
+
     /// Whether the layer with this chain id is whole. A layer that is damaged on disk is not, so that it is fetched again.
     fn has_layer(&self, chain: &Digest) -> bool;
 

@@ -122,6 +122,12 @@ impl PullStore for MemoryStore {
         self.content().images.contains_key(config)
     }
 
+    fn config(&self, config: &Digest) -> Option<Vec<u8>> {
+        let content = self.content();
+        let image = content.images.get(config);
+        image.map(|image| image.config.clone())
+    }
+
     fn has_layer(&self, chain: &Digest) -> bool {
         self.content().chains.contains_key(chain)
     }

@@ -37,7 +37,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_pulls_fetch_each_layer_once() {
+async fn twenty_pulls_fetch_each_layer_and_configuration_once() {
     let fake = Fake::start().await;
     let shared: Vec<Vec<u8>> = (0..5).map(|seed| noise(seed, 50_000)).collect();
     let mut manifests = Vec::new();
@@ -60,17 +60,20 @@ async fn twenty_pulls_fetch_each_layer_once() {
         })
         .collect();
     // Everyone waits for the configuration; when all have it, nobody has a layer yet.
-    until("twenty configurations", || {
-        fake.asked("/blobs/").len() == 20
+    until("all to have a manifest", || {
+        fake.asked("/manifests/").len() == 20
     })
     .await;
-    gate.add_permits(20);
-    until("layers", || fake.asked("/blobs/").len() >= 28).await;
+    until("four configurations", || fake.asked("/blobs/").len() == 4).await;
+    gate.add_permits(4);
+    until("layers", || fake.asked("/blobs/").len() >= 12).await;
     gate.add_permits(1000);
     for pull in pulls {
         pull.await.unwrap().unwrap();
     }
     for manifest in &manifests {
+        let asked = fake.asked(&manifest.config.digest.to_string());
+        assert_eq!(asked.len(), 1, "{}", manifest.config.digest);
         for layer in &manifest.layers {
             let asked = fake.asked(&layer.digest.to_string());
             assert_eq!(asked.len(), 1, "{}", layer.digest);
@@ -98,8 +101,8 @@ async fn who_follows_goes_on_when_the_first_leaves() {
     })
     .await;
     let second = spawn(&client, fake.name("a:1"), &store);
-    until("the second asks for the configuration", || {
-        fake.asked("/blobs/").len() == 3
+    until("the second asks for the manifest", || {
+        fake.asked("/manifests/").len() == 2
     })
     .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
