@@ -33,6 +33,7 @@ mod disk;
 mod errors;
 mod examples;
 mod full_disks;
+mod image_keeping;
 mod images_archives;
 mod images_commit;
 mod kills;

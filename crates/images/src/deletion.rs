@@ -1,5 +1,6 @@
 //! Taking names from images and deleting images, by Docker's rules of what stands in the way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cais_state::Durability;
@@ -21,8 +22,8 @@ pub struct ImageUser {
 /// What a removal did, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removed {
-    /// A name is gone: `busybox:latest`; with the image it stood for.
-    Untagged(String, Digest),
+    /// A name is gone: `busybox:latest`; with the image it stood for and its labels.
+    Untagged(String, Digest, BTreeMap<String, String>),
     /// An image is gone.
     Image(Digest),
     /// A layer is gone, by its chain id.
@@ -236,7 +237,8 @@ impl Store {
         for name in names {
             model.references.remove(name);
             model.sets.remove(name);
-            removed.push(Removed::Untagged(name.familiar(), image.id));
+            let labels = image.labels.clone();
+            removed.push(Removed::Untagged(name.familiar(), image.id, labels));
         }
         Ok(())
     }

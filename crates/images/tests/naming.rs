@@ -1,6 +1,7 @@
 //! Names, removal, pruning, and what survives a restart.
 
 use cais_images::{ImageUser, RemoveOptions, Removed, Store};
+use std::collections::BTreeMap;
 
 use crate::kit::{Root, Tar, TestImage, container, load};
 
@@ -8,6 +9,11 @@ const PLAIN: RemoveOptions = RemoveOptions {
     force: false,
     prune_parents: true,
 };
+/// Those that images of the kit have.
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("a".to_owned(), "b".to_owned())])
+}
+
 const FORCED: RemoveOptions = RemoveOptions {
     force: true,
     prune_parents: true,
@@ -63,7 +69,10 @@ fn a_name_can_be_given_moved_and_taken() {
         ["app:latest", "app:v2"]
     );
     let removed = store.remove_image("app", PLAIN, &[]).unwrap();
-    assert_eq!(removed, [Removed::Untagged("app:latest".into(), two.id())]);
+    assert_eq!(
+        removed,
+        [Removed::Untagged("app:latest".into(), two.id(), labels())]
+    );
     let usage = store.disk_usage();
     assert_eq!(usage.layers, 4 + 1 + 1);
     assert!(usage.shared.iter().all(|(_, shared)| *shared == 4));
@@ -174,7 +183,10 @@ fn what_is_held_loses_its_name_only() {
     let prune = || store.prune_images(true, &[], |_| false).unwrap();
     assert!(prune().removed.is_empty());
     let removed = store.remove_image("app", PLAIN, &[]).unwrap();
-    assert_eq!(removed, [Removed::Untagged("app:latest".to_owned(), id)]);
+    assert_eq!(
+        removed,
+        [Removed::Untagged("app:latest".to_owned(), id, labels())]
+    );
     let refused = store.remove_image(&id.to_string(), FORCED, &[]);
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("used by a running build"), "{refused}");

@@ -26,11 +26,22 @@ pub struct UploadReader {
 impl UploadReader {
     /// Starts to receive an upload. What nobody reads any more is thrown away: a client that still sends sees the answer, and
     /// one that goes is missed, which the server learns from the connection's input alone.
-    pub fn new(mut upload: Answers<Bytes>) -> Self {
+    pub fn new(upload: Answers<Bytes>) -> Self {
+        Self::receive(upload, true)
+    }
+
+    /// Starts to receive something that ends when nobody reads it any more.
+    pub fn while_read(download: Answers<Bytes>) -> Self {
+        Self::receive(download, false)
+    }
+
+    fn receive(mut stream: Answers<Bytes>, to_end: bool) -> Self {
         let (sender, chunks) = mpsc::channel(DEPTH);
         tokio::spawn(async move {
-            while let Some(chunk) = upload.next().await {
-                let _ = sender.send(chunk).await;
+            while let Some(chunk) = stream.next().await {
+                if sender.send(chunk).await.is_err() && !to_end {
+                    return;
+                }
             }
         });
         Self {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use cais_types::api::query::{PullQuery, PushQuery, SearchQuery};
 use cais_types::api::{AuthConfig, decode};
 use cais_types::oci::Platform;
-use cais_types::{Digest, Error, Reference, Result};
+use cais_types::{Error, Reference, Result};
 use serde::de::DeserializeOwned;
 
 use crate::reply::{self, Reply};
@@ -40,7 +40,8 @@ pub async fn pull(call: &Call, image: &str) -> Result<Reply> {
     let name: Reference = image.strip_suffix(':').unwrap_or(image).parse()?;
     let reference = match call.query.get("tag") {
         None => name,
-        Some(tag) if tag.parse::<Digest>().is_ok() => name.with_digest(tag)?,
+        // A tag has no colon.
+        Some(tag) if tag.contains(':') => name.with_digest(tag)?,
         Some(tag) => name.with_tag(tag)?,
     };
     let platform = match call.query.get("platform") {

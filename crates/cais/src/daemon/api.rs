@@ -234,7 +234,7 @@ impl backend::Images for ImageBackend {
         self.0.tree(name).await
     }
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>> {
-        self.0.import(query, archive)
+        self.0.import(query, archive).await
     }
     async fn check(&self, repair: bool) -> Result<Answers<Bytes>> {
         Ok(self.0.check(repair))

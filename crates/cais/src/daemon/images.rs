@@ -491,7 +491,7 @@ fn in_store(users: &[ImageUser]) -> Vec<cais_images::ImageUser> {
 
 fn told(removed: Removed) -> RemovedImage {
     match removed {
-        Removed::Untagged(name, id) => RemovedImage::Untagged(name, id),
+        Removed::Untagged(name, id, labels) => RemovedImage::Untagged(name, id, labels),
         Removed::Image(id) => RemovedImage::Deleted(id),
         Removed::Layer(id) => RemovedImage::Layer(id),
     }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cais_distribution::client::Client;
 use cais_engine::Engine;
 use cais_engine::house::{EngineConfig, Ports};
 use cais_engine::kernel::HostKernel;
@@ -221,9 +222,18 @@ async fn serve(options: &Options, ready: Option<OwnedFd>) -> Result<()> {
 
 fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Services> {
     let house = engine.house();
+    let config = registries::config(options);
+    let registry_facts = registries::facts(&config);
+    let proxies = registries::shown_proxies(&config.proxies);
+    let client = Client::new(config.clone())?;
+    let downloads = registries::Web {
+        client: client.clone(),
+        config,
+    };
     let images = cais_services::images::Images::new(
         Arc::clone(house),
         Arc::new(images::Images(Arc::clone(&rooms.images))),
+        Arc::new(downloads),
     );
     let volumes = cais_services::volumes::Volumes::new(
         Arc::clone(house),
@@ -234,10 +244,7 @@ fn services(options: &Options, engine: &Engine, rooms: &Rooms) -> Result<api::Se
         Arc::new(networks::Networks(Arc::clone(&rooms.networks))),
     );
     let (images, volumes) = (Arc::new(images), Arc::new(volumes));
-    let config = registries::config(options);
-    let registry_facts = registries::facts(&config);
-    let proxies = registries::shown_proxies(&config.proxies);
-    let access = registries::Access::new(config, Arc::clone(&rooms.images))?;
+    let access = registries::Access::new(client, Arc::clone(&rooms.images));
     let registries = cais_services::registry::Registries::new(
         Arc::clone(house),
         Arc::clone(&images),

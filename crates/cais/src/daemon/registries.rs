@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use base64::Engine as _;
+use bytes::Bytes;
 use cais_distribution::client::{
     self as registry, Client, ClientConfig, Credentials, Event, ProgressSink, Proxies, PullRequest,
-    PushRequest,
+    PushRequest, RemoteFile,
 };
 use cais_images::Store;
+use cais_services::images::Downloads;
+use cais_services::pipe::Answers;
 use cais_services::registry::{RegistryAccess, Transfer};
 use cais_types::api::progress::TransferEvent;
 use cais_types::api::query::{PullQuery, PushQuery};
@@ -112,11 +116,34 @@ pub struct Access {
 
 impl Access {
     /// Reaches nothing yet.
-    pub fn new(config: ClientConfig, store: Arc<Store>) -> Result<Self> {
-        Ok(Self {
-            client: Client::new(config)?,
-            store,
-        })
+    pub fn new(client: Client, store: Arc<Store>) -> Self {
+        Self { client, store }
+    }
+}
+
+/// Files behind URLs, and what the client keeps of downloads.
+pub struct Web {
+    pub client: Client,
+    pub config: ClientConfig,
+}
+
+#[async_trait]
+impl Downloads for Web {
+    async fn open(&self, url: &str) -> Result<(Option<u64>, Answers<Bytes>)> {
+        let file = RemoteFile::open(&self.config, url).await?;
+        let size = file.size();
+        let parts = stream::try_unfold(file, |mut file| async {
+            Ok(file.next().await?.map(|part| (part, file)))
+        });
+        Ok((size, Box::pin(parts)))
+    }
+
+    fn partial_size(&self) -> u64 {
+        self.client.partial_size()
+    }
+
+    fn drop_partials(&self, accepts: &dyn Fn(SystemTime) -> bool) -> u64 {
+        self.client.drop_partials(accepts)
     }
 }
 

@@ -1,16 +1,14 @@
 //! `save`, `load`, `import` and `export`: archives as streams.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cais_types::api::query::ImportQuery;
 use cais_types::oci::Platform;
 use cais_types::{Digest, Error, Result};
 use rustix::fs::{Mode, OFlags};
 
-use super::{ImageCatalog, Images, LoadEvent};
+use super::{ImageCatalog, Images, LoadEvent, labels_of};
 use crate::pipe::{AnswerWriter, Answers, UploadReader, answer};
 use cais_engine::record::Record;
 
@@ -35,9 +33,11 @@ impl Images {
                 }
             })?;
             for id in loaded {
-                let id = id.to_string();
-                let attributes = BTreeMap::from([("name".to_owned(), id.clone())]);
-                house.events.publish("image", "load", &id, attributes);
+                let mut attributes = labels_of(&*catalog, &id);
+                attributes.insert("name".to_owned(), id.to_string());
+                house
+                    .events
+                    .publish("image", "load", &id.to_string(), attributes);
             }
             Ok(())
         })
@@ -53,41 +53,21 @@ impl Images {
         platform: Option<Platform>,
     ) -> Result<Answers<Bytes>> {
         let (checked, wanted) = (names.clone(), platform.clone());
-        let ids = self
+        let images = self
             .with_catalog(move |catalog| {
                 checked
                     .iter()
-                    .map(|name| Ok(catalog.inspect(name, wanted.as_ref())?.id))
+                    .map(|name| catalog.inspect(name, wanted.as_ref()))
                     .collect::<Result<Vec<_>>>()
             })
             .await?;
-        for (id, name) in ids.iter().zip(&names) {
-            self.publish("save", id, name);
+        for (image, name) in images.into_iter().zip(&names) {
+            let labels = image.config.labels.unwrap_or_default();
+            self.publish("save", &image.id, name, labels);
         }
         let catalog = Arc::clone(&self.catalog);
         Ok(answer(move |out: &mut AnswerWriter| {
             catalog.save(&names, platform.as_ref(), out)
-        }))
-    }
-
-    /// `POST /images/create?fromSrc=-`: progress as JSON lines.
-    ///
-    /// # Errors
-    /// Unsupported: a source other than the request body.
-    pub fn import(&self, query: ImportQuery, archive: Answers<Bytes>) -> Result<Answers<Bytes>> {
-        if query.source != "-" {
-            return Err(Error::unsupported(
-                "importing from a URL is not built yet: download it and import the file",
-            ));
-        }
-        let (catalog, house) = (Arc::clone(&self.catalog), Arc::clone(&self.house));
-        let mut archive = UploadReader::new(archive);
-        Ok(answer(move |out| {
-            let id = catalog.import(&query, &mut archive)?.to_string();
-            let attributes = BTreeMap::from([("name".to_owned(), id.clone())]);
-            house.events.publish("image", "import", &id, attributes);
-            let _ = out.item(line(&serde_json::json!({ "status": id })));
-            Ok(())
         }))
     }
 

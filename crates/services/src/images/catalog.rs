@@ -23,8 +23,8 @@ pub struct ImageUser {
 /// What a removal did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemovedImage {
-    /// A name, and the image it stood for.
-    Untagged(String, Digest),
+    /// A name, and the image it stood for with its labels.
+    Untagged(String, Digest, BTreeMap<String, String>),
     /// An image.
     Deleted(Digest),
     /// A layer, by its chain id.

@@ -67,7 +67,7 @@ impl Images {
         let seed = self.read(&container, query.pause).await?;
         let image = cais_engine::house::blocking(move || seed(order)).await?;
         if let Some(name) = &reference {
-            self.publish("tag", &image.to_string(), name);
+            self.tagged(image, name).await;
         }
         let mut extra = vec![("imageID", image.to_string())];
         if !query.comment.is_empty() {

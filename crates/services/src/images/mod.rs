@@ -4,6 +4,7 @@ mod archives;
 mod catalog;
 mod check;
 mod commit;
+mod downloads;
 mod garbage;
 mod listing;
 
@@ -20,17 +21,35 @@ use cais_engine::house::{House, blocking};
 use cais_engine::record::Record;
 
 pub use catalog::{CommitOrder, GcPolicy, ImageCatalog, ImageUser, LoadEvent, RemovedImage, Seed};
+pub use downloads::Downloads;
 
 /// The images of the engine.
 pub struct Images {
     house: Arc<House>,
     catalog: Arc<dyn ImageCatalog>,
+    downloads: Arc<dyn Downloads>,
+}
+
+/// The labels of an image as attributes of its events; none when it is gone. Blocking.
+fn labels_of(catalog: &dyn ImageCatalog, id: &Digest) -> BTreeMap<String, String> {
+    let image = catalog.inspect(&id.to_string(), None).ok();
+    image
+        .and_then(|image| image.config.labels)
+        .unwrap_or_default()
 }
 
 impl Images {
     /// Joins the store with the engine's containers and events.
-    pub fn new(house: Arc<House>, catalog: Arc<dyn ImageCatalog>) -> Self {
-        Self { house, catalog }
+    pub fn new(
+        house: Arc<House>,
+        catalog: Arc<dyn ImageCatalog>,
+        downloads: Arc<dyn Downloads>,
+    ) -> Self {
+        Self {
+            house,
+            catalog,
+            downloads,
+        }
     }
 
     async fn with_catalog<T: Send + 'static>(
@@ -60,14 +79,6 @@ impl Images {
     /// Those of the store.
     pub async fn count(&self) -> Result<usize> {
         self.with_catalog(|catalog| Ok(catalog.count())).await
-    }
-
-    /// Bytes of all layers, each once.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn layers_size(&self) -> Result<u64> {
-        self.with_catalog(|catalog| Ok(catalog.layers_size())).await
     }
 
     /// `GET /images/{name}/json`.
@@ -114,7 +125,7 @@ impl Images {
         let id = self
             .with_catalog(move |catalog| catalog.tag(&name, &target))
             .await?;
-        self.publish("tag", &id.to_string(), &shown);
+        self.tagged(id, &shown).await;
         Ok(())
     }
 
@@ -168,15 +179,16 @@ impl Images {
         for (name, values) in filters.iter().filter(|(name, _)| *name != "dangling") {
             values.iter().for_each(|value| rest.add(name, value));
         }
-        let filter = PruneFilter::new(rest)?;
-        let users = self.users();
-        let (removed, space_reclaimed) = self
+        let filter = Arc::new(PruneFilter::new(rest)?);
+        let (users, accepted) = (self.users(), Arc::clone(&filter));
+        let (removed, freed) = self
             .with_catalog(move |catalog| {
                 catalog.prune(all, &users, &|created, labels| {
-                    filter.accepts(created, labels)
+                    accepted.accepts(created, labels)
                 })
             })
             .await?;
+        let space_reclaimed = freed + self.prune_downloads(filter).await?;
         let items = self.told(&removed);
         let reclaimed = BTreeMap::from([("reclaimed".to_owned(), space_reclaimed.to_string())]);
         self.house.events.publish("image", "prune", "", reclaimed);
@@ -195,15 +207,17 @@ impl Images {
         removed
             .iter()
             .map(|one| match one {
-                RemovedImage::Untagged(name, id) => {
-                    self.publish("untag", &id.to_string(), &id.to_string());
+                RemovedImage::Untagged(name, id, labels) => {
+                    let id = id.to_string();
+                    self.publish("untag", &id, &id, labels.clone());
                     ImageDeleteItem {
                         untagged: name.clone(),
                         ..ImageDeleteItem::default()
                     }
                 }
                 RemovedImage::Deleted(id) => {
-                    self.publish("delete", &id.to_string(), &id.to_string());
+                    let labels = BTreeMap::new();
+                    self.publish("delete", &id.to_string(), &id.to_string(), labels);
                     deleted(id)
                 }
                 RemovedImage::Layer(id) => deleted(id),
@@ -211,8 +225,26 @@ impl Images {
             .collect()
     }
 
-    fn publish(&self, action: &str, id: &str, name: &str) {
-        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+    /// Tells that an image has got a name.
+    async fn tagged(&self, id: Digest, name: &str) {
+        let labels = self.labels(id).await;
+        self.publish("tag", &id.to_string(), name, labels);
+    }
+
+    /// The labels of an image as attributes of its events; none when it is gone.
+    pub(crate) async fn labels(&self, id: Digest) -> BTreeMap<String, String> {
+        let labels = self.with_catalog(move |catalog| Ok(labels_of(catalog, &id)));
+        labels.await.unwrap_or_default()
+    }
+
+    fn publish(
+        &self,
+        action: &str,
+        id: &str,
+        name: &str,
+        mut attributes: BTreeMap<String, String>,
+    ) {
+        attributes.insert("name".to_owned(), name.to_owned());
         self.house.events.publish("image", action, id, attributes);
     }
 }

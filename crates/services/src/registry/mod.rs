@@ -150,7 +150,7 @@ impl Registries {
         move |moved| {
             Box::pin(async move {
                 let mut attributes = match moved.first() {
-                    Some(id) => labels(&images, id).await,
+                    Some(id) => images.labels(*id).await,
                     None => BTreeMap::new(),
                 };
                 attributes.insert("name".to_owned(), reference.familiar_name());
@@ -159,12 +159,4 @@ impl Registries {
             })
         }
     }
-}
-
-async fn labels(images: &Images, id: &Digest) -> BTreeMap<String, String> {
-    let image = images.inspect(&id.to_string(), None).await;
-    image
-        .ok()
-        .and_then(|image| image.config.labels)
-        .unwrap_or_default()
 }
