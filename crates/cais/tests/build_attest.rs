@@ -1,6 +1,7 @@
 //! What is attested of images: how they were built and which packages they have, beside them in registries and archives.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use cais_testkit::TestDaemon;
@@ -175,6 +176,71 @@ fn packages_and_provenance_stand_beside_the_image_that_everybody_pulls() {
     );
     assert_eq!(inspect(&daemon, &name, "{{.Id}}"), ours);
     assert_eq!(repository.manifest("1")["manifests"], Value::Null);
+}
+
+#[test]
+fn an_archive_keeps_its_digests_on_its_way_to_a_registry_and_to_dockerd() {
+    let daemon = daemon();
+    let context = context();
+    let secret = context.write("token", "very secret");
+    let lent = format!("id=token,src={}", secret.display());
+    let scratch = tempfile::tempdir().unwrap();
+    let archive = scratch.path().join("made.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    let flags = [
+        "--provenance=mode=max",
+        "--sbom=true",
+        "--secret",
+        &lent,
+        "-t",
+        "127.0.0.1:5000/made:1",
+        "-o",
+        &output,
+    ];
+    build(&daemon, &context, &flags);
+    let registry = Registry::start();
+    let from = format!("oci-archive:{}", archive.display());
+    let to = format!("docker://{}", registry.name("made:1"));
+    run(Command::new("skopeo").args([
+        "copy",
+        "-q",
+        "--all",
+        "--dest-tls-verify=false",
+        &from,
+        &to,
+    ]));
+    let repository = Repository(format!("http://127.0.0.1:{}/v2/made", registry.port));
+    let index = repository.manifest("1");
+    repository.statement(&index, "https://spdx.dev/Document");
+    let raw = run(Command::new("skopeo").args(["inspect", "--raw", &from]));
+    assert_eq!(serde_json::from_str::<Value>(&raw).unwrap(), index);
+    // Pushed from here the name is the same index.
+    let name = registry.name("pushed:1");
+    daemon
+        .docker(&["tag", "127.0.0.1:5000/made:1", &name])
+        .unwrap();
+    daemon.docker(&["push", "-q", &name]).unwrap();
+    let pushed = Repository(format!("http://127.0.0.1:{}/v2/pushed", registry.port)).manifest("1");
+    assert_eq!(pushed["manifests"][0], index["manifests"][0]);
+    // What a real dockerd makes of it; its namespace has a registry at this port.
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/with-dockerd");
+    let there = "skopeo copy -q --all --dest-tls-verify=false $1 docker://127.0.0.1:5000/made:1 && docker pull -q 127.0.0.1:5000/made:1 \
+        && docker inspect -f '{{.Id}}' 127.0.0.1:5000/made:1 && docker load -q -i $2 && docker run --rm --network none 127.0.0.1:5000/made:1 test -e /greeting";
+    let output = Command::new(script)
+        .args(["sh", "-c", there, "sh", &from, &archive.to_string_lossy()])
+        .output()
+        .unwrap();
+    if output.status.code() == Some(77) {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), &output.stderr);
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{error}");
+    assert!(
+        text.contains(&inspect(&daemon, "127.0.0.1:5000/made:1", "{{.Id}}")),
+        "{text}"
+    );
 }
 
 #[test]

@@ -31,7 +31,7 @@ mod usage;
 
 pub use archive::import::ImportRequest;
 pub use archive::load::{LoadEvent, LoadedImage, Progress};
-pub use archive::save::SetManifest;
+pub use archive::set::SetManifest;
 pub use catalog::{DiskUsage, HistoryLine};
 pub use check::{Checked, Fault, Finding};
 pub use commit::{CommitRequest, ReadLayer};

@@ -311,7 +311,7 @@ impl ImageCatalog for Images {
         &self,
         names: &[String],
         platform: Option<&Platform>,
-        mut out: &mut dyn Write,
+        mut out: &mut (dyn Write + Send),
     ) -> Result<()> {
         Ok(self.0.save(names, platform, &mut out)?)
     }

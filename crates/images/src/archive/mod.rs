@@ -4,3 +4,4 @@ pub mod import;
 pub mod load;
 mod manifest;
 pub mod save;
+pub mod set;

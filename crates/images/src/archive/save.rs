@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use cais_sys::failpoint;
-use cais_types::oci::set::Encoded;
-use cais_types::oci::{Descriptor, ImageSet, Member, Platform, media_type};
+use cais_types::oci::{Descriptor, ImageSet, Platform, media_type};
 use cais_types::{Digest, Reference};
 use serde_json::{Value, json};
 
 use super::manifest::{NAME, REF_NAME};
+use super::set::Form;
 use crate::config::ManifestOrIndex;
 use crate::error::ImageError;
 use crate::model::Image;
@@ -27,21 +27,26 @@ struct Wanted {
     sets: BTreeMap<Reference, ImageSet>,
 }
 
-/// A manifest of the index that a name stands for, as [`Store::save`] writes it.
-pub struct SetManifest {
-    pub descriptor: Descriptor,
-    /// Bytes of the manifest and of what it names; layers as tar streams.
-    pub size: u64,
-    /// The image it is of, or that it attests something of.
-    pub image: Arc<Image>,
-    /// The manifest that it attests something of.
-    pub about: Option<Digest>,
+/// Something below `blobs/sha256/`.
+pub(super) enum Blob {
+    Document(Vec<u8>),
+    Layer {
+        chain: Digest,
+        diff: Digest,
+        size: u64,
+        compressed: bool,
+    },
 }
 
-/// Something below `blobs/sha256/`.
-enum Blob {
-    Document(Vec<u8>),
-    Layer { chain: Digest, size: u64 },
+/// Blobs by their digests.
+pub(super) type Blobs = BTreeMap<Digest, Blob>;
+
+impl Wanted {
+    /// Whether it is saved as it is, not only as one of several.
+    fn is_plain(&self) -> bool {
+        let mut names = self.references.iter();
+        self.references.is_empty() || names.any(|name| !self.sets.contains_key(name))
+    }
 }
 
 impl Store {
@@ -51,7 +56,7 @@ impl Store {
         &self,
         names: &[String],
         platform: Option<&Platform>,
-        out: &mut impl Write,
+        out: &mut (impl Write + Send),
     ) -> Result<(), ImageError> {
         let wanted = self.wanted(names, platform)?;
         let _pins = self.pins(&wanted);
@@ -60,12 +65,20 @@ impl Store {
         let mut manifests = Vec::new();
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for one in &wanted {
-            let (manifest, bytes) = self.describe(one, &mut blobs)?;
-            index.extend(descriptors(one, &manifest, bytes, &mut blobs));
-            for (name, set) in &one.sets {
-                index.push(self.describe_set(name, set, &mut blobs)?);
+            let mut layers = Vec::new();
+            if one.is_plain() {
+                let (manifest, bytes) = self.describe(one, &mut blobs)?;
+                index.extend(descriptors(one, &manifest, bytes, &mut blobs));
+                layers = serde_json::from_value(manifest["layers"].clone()).unwrap_or_default();
             }
-            manifests.push(docker_manifest(one, &manifest));
+            for (name, set) in &one.sets {
+                let saved = self.describe_set(name, set, &mut blobs)?;
+                if layers.is_empty() {
+                    layers = saved.layers_of(&one.image.id);
+                }
+                index.push(saved.descriptor);
+            }
+            manifests.push(docker_manifest(one, &layers));
             for reference in &one.references {
                 if let (Some(tag), Some(top)) = (reference.tag(), one.image.diffs.last()) {
                     let tags = repositories.entry(reference.familiar_name()).or_default();
@@ -172,13 +185,9 @@ impl Store {
     }
 
     /// Collects the blobs of an image and answers its manifest: the one it came with where that names plain layers.
-    fn describe(
-        &self,
-        wanted: &Wanted,
-        blobs: &mut BTreeMap<Digest, Blob>,
-    ) -> Result<(Value, Vec<u8>), ImageError> {
+    fn describe(&self, wanted: &Wanted, blobs: &mut Blobs) -> Result<(Value, Vec<u8>), ImageError> {
         let image = wanted.image.as_ref();
-        let (config, layers) = self.blobs_of(image, blobs)?;
+        let (config, layers) = self.blobs_of(image, Form::Plain, blobs)?;
         if let Some(kept) = self.kept_manifest(image) {
             return Ok(kept);
         }
@@ -190,108 +199,6 @@ impl Store {
         });
         let bytes = manifest.to_string().into_bytes();
         Ok((manifest, bytes))
-    }
-
-    /// Collects the configuration and the layers of an image.
-    fn blobs_of(
-        &self,
-        image: &Image,
-        blobs: &mut BTreeMap<Digest, Blob>,
-    ) -> Result<(Descriptor, Vec<Descriptor>), ImageError> {
-        let config = self.content.get(&image.id)?;
-        let mut layers = Vec::new();
-        for (diff, chain) in image.diffs.iter().zip(&image.chain) {
-            let size = self.read().layers.get(chain).map(|layer| layer.tar_size);
-            let size =
-                size.ok_or_else(|| ImageError::Damaged(chain.hex(), "missing".to_owned()))?;
-            let chain = *chain;
-            blobs.entry(*diff).or_insert(Blob::Layer { chain, size });
-            layers.push(Descriptor::new(media_type::LAYER, *diff, size));
-        }
-        let descriptor = Descriptor::new(media_type::CONFIG, image.id, config.len() as u64);
-        blobs.insert(image.id, Blob::Document(config));
-        Ok((descriptor, layers))
-    }
-
-    /// Collects the blobs of all that a name stands for; answers what leads to it.
-    fn describe_set(
-        &self,
-        name: &Reference,
-        set: &ImageSet,
-        blobs: &mut BTreeMap<Digest, Blob>,
-    ) -> Result<Value, ImageError> {
-        let mut documents = Vec::new();
-        for member in &set.members {
-            documents.push((member, self.member_manifest(member, blobs)?));
-        }
-        let mut keep = |document: Encoded| {
-            let digest = document.descriptor.digest;
-            blobs.insert(digest, Blob::Document(document.bytes));
-            document.descriptor
-        };
-        let (mut manifests, mut attestations) = (Vec::new(), Vec::new());
-        for (member, document) in documents {
-            if let Some(attestation) = member.attestation(name, &document.descriptor) {
-                for blob in attestation.blobs {
-                    keep(blob);
-                }
-                attestations.push(keep(attestation.manifest));
-            }
-            manifests.push(keep(document));
-        }
-        let mut descriptor = match &manifests[..] {
-            [only] if !set.is_index() => only.clone(),
-            _ => keep(set.index([manifests, attestations].concat())),
-        };
-        let annotations = descriptor.annotations.get_or_insert_default();
-        annotations.insert(NAME.to_owned(), name.to_string());
-        let tag = name.tag().unwrap_or_default().to_owned();
-        annotations.insert(REF_NAME.to_owned(), tag);
-        Ok(json!(descriptor))
-    }
-
-    /// The manifests of the index that a name stands for; none where it is no index.
-    pub fn set_manifests(&self, name: &Reference) -> Result<Vec<SetManifest>, ImageError> {
-        let set = self.set(name)?.filter(ImageSet::is_index);
-        let (mut images, mut attestations) = (Vec::new(), Vec::new());
-        for member in set.iter().flat_map(|set| &set.members) {
-            let mut blobs = BTreeMap::new();
-            let document = self.member_manifest(member, &mut blobs)?;
-            let image = self.resolve(&member.image.to_string())?;
-            if let Some(attestation) = member.attestation(name, &document.descriptor) {
-                let blobs = attestation.blobs.iter().map(|blob| blob.descriptor.size);
-                attestations.push(SetManifest {
-                    size: attestation.manifest.descriptor.size + blobs.sum::<u64>(),
-                    descriptor: attestation.manifest.descriptor,
-                    image: image.clone(),
-                    about: Some(document.descriptor.digest),
-                });
-            }
-            let sizes = blobs.values().map(|blob| match blob {
-                Blob::Document(bytes) => bytes.len() as u64,
-                Blob::Layer { size, .. } => *size,
-            });
-            images.push(SetManifest {
-                size: document.descriptor.size + sizes.sum::<u64>(),
-                descriptor: document.descriptor,
-                image,
-                about: None,
-            });
-        }
-        images.append(&mut attestations);
-        Ok(images)
-    }
-
-    /// The manifest of an image of a set, and its blobs.
-    fn member_manifest(
-        &self,
-        member: &Member,
-        blobs: &mut BTreeMap<Digest, Blob>,
-    ) -> Result<Encoded, ImageError> {
-        let image = self.read().images.get(&member.image).cloned();
-        let image = image.ok_or_else(|| ImageError::NoSuchImage(member.image.to_string()))?;
-        let (config, layers) = self.blobs_of(&image, blobs)?;
-        Ok(member.manifest(config, layers, image.platform()))
     }
 
     fn kept_manifest(&self, image: &Image) -> Option<(Value, Vec<u8>)> {
@@ -308,20 +215,24 @@ impl Store {
         Some((serde_json::from_slice(&bytes).ok()?, bytes))
     }
 
-    fn blobs(
-        &self,
-        blobs: &BTreeMap<Digest, Blob>,
-        out: &mut impl Write,
-    ) -> Result<(), ImageError> {
+    fn blobs(&self, blobs: &Blobs, out: &mut (impl Write + Send)) -> Result<(), ImageError> {
         let fail = |error| ImageError::io("write", "archive", error);
         for (digest, blob) in blobs {
             let path = format!("blobs/sha256/{}", digest.hex());
             match blob {
                 Blob::Document(bytes) => file(out, &path, bytes).map_err(fail)?,
-                Blob::Layer { chain, size } => {
+                Blob::Layer {
+                    chain,
+                    diff,
+                    size,
+                    compressed,
+                } => {
                     header(out, &path, b'0', *size).map_err(fail)?;
                     failpoint::reach("save-layer");
-                    self.layers.write_tar(&chain.hex(), digest, out)?;
+                    match compressed {
+                        true => self.write_compressed(chain, diff, digest, out)?,
+                        false => drop(self.layers.write_tar(&chain.hex(), diff, out)?),
+                    }
                     pad(out, *size).map_err(fail)?;
                 }
             }
@@ -331,12 +242,7 @@ impl Store {
 }
 
 /// One entry of the index per name, or one without a name.
-fn descriptors(
-    wanted: &Wanted,
-    manifest: &Value,
-    bytes: Vec<u8>,
-    blobs: &mut BTreeMap<Digest, Blob>,
-) -> Vec<Value> {
+fn descriptors(wanted: &Wanted, manifest: &Value, bytes: Vec<u8>, blobs: &mut Blobs) -> Vec<Value> {
     let digest = crate::content::digest(&bytes);
     let kind = manifest["mediaType"]
         .as_str()
@@ -358,17 +264,17 @@ fn descriptors(
     alone.map(named).collect()
 }
 
-fn docker_manifest(wanted: &Wanted, manifest: &Value) -> Value {
+fn docker_manifest(wanted: &Wanted, layers: &[Descriptor]) -> Value {
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-    let layers = manifest["layers"].as_array().into_iter().flatten();
-    let sources: serde_json::Map<_, _> = layers
-        .filter_map(|layer| Some((layer["digest"].as_str()?.to_owned(), layer.clone())))
+    let sources = wanted.image.diffs.iter().zip(layers);
+    let sources: serde_json::Map<_, _> = sources
+        .map(|(diff, layer)| (diff.to_string(), json!(layer)))
         .collect();
     let tags: Vec<_> = wanted.references.iter().map(Reference::familiar).collect();
     json!({
         "Config": path(&wanted.image.id),
         "RepoTags": if tags.is_empty() { Value::Null } else { json!(tags) },
-        "Layers": wanted.image.diffs.iter().map(path).collect::<Vec<_>>(),
+        "Layers": layers.iter().map(|layer| path(&layer.digest)).collect::<Vec<_>>(),
         "LayerSources": sources,
     })
 }

@@ -33,6 +33,11 @@ pub struct Form {
 }
 
 impl Form {
+    /// Whether it is gzip.
+    pub fn is_gzip(&self) -> bool {
+        self.media_type.ends_with("gzip")
+    }
+
     /// Whether [`Store::write_layer`] makes it again byte by byte.
     pub fn reproducible(&self) -> bool {
         self.encoder == Some(ENCODER)
@@ -45,7 +50,7 @@ pub struct SeenForm {
     /// The layer's diff id.
     pub diff: Digest,
     pub blob: Descriptor,
-    /// `domain/path`.
+    /// `domain/path`; empty where no registry has it.
     pub repository: String,
     /// Whether this store made it, with the compression it has now.
     pub reproducible: bool,
@@ -53,7 +58,7 @@ pub struct SeenForm {
 
 impl Store {
     /// The known forms of a layer, the most recent first.
-    pub(super) fn forms(&self, diff: &Digest) -> Result<Vec<Form>, ImageError> {
+    pub(crate) fn forms(&self, diff: &Digest) -> Result<Vec<Form>, ImageError> {
         Ok(self.db.get(FORMS, &diff.hex())?.unwrap_or_default())
     }
 
@@ -105,8 +110,10 @@ fn add(forms: &mut Vec<Form>, seen: &SeenForm) {
     if seen.reproducible {
         form.encoder = Some(ENCODER);
     }
-    form.repositories.retain(|one| *one != seen.repository);
-    form.repositories.insert(0, seen.repository.clone());
+    if !seen.repository.is_empty() {
+        form.repositories.retain(|one| *one != seen.repository);
+        form.repositories.insert(0, seen.repository.clone());
+    }
     form.repositories.truncate(REPOSITORIES_MAX);
     forms.insert(0, form);
     forms.truncate(FORMS_MAX);

@@ -123,7 +123,7 @@ pub trait ImageCatalog: Send + Sync {
         &self,
         names: &[String],
         platform: Option<&Platform>,
-        out: &mut dyn Write,
+        out: &mut (dyn Write + Send),
     ) -> Result<()>;
     fn import(&self, query: &ImportQuery, archive: &mut (dyn Read + Send)) -> Result<Digest>;
     /// Checks the name of a new image: `repo`, `repo:tag`; answers it with its tag.
