@@ -7,7 +7,8 @@ use std::io;
 use cais_state::StateError;
 use http::StatusCode;
 
-/// The codes of distribution-spec 1.1, and those that Docker's registry has besides.
+/// The codes of distribution-spec 1.1, and those that Docker's registry has besides. `DENIED` is not among them: who may not do
+/// something is asked who he is (`UNAUTHORIZED`), so that his client can come with another token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     BlobUnknown,
@@ -21,7 +22,6 @@ pub enum ErrorCode {
     NameUnknown,
     SizeInvalid,
     Unauthorized,
-    Denied,
     Unsupported,
     TooManyRequests,
     /// Docker's: `n` is no number that can be served.
@@ -47,7 +47,6 @@ impl ErrorCode {
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::SizeInvalid => "SIZE_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
-            Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
@@ -70,7 +69,6 @@ impl ErrorCode {
             | Self::PaginationNumberInvalid
             | Self::SizeInvalid => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Denied => StatusCode::FORBIDDEN,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -9,6 +9,7 @@ mod endpoints;
 mod gc;
 mod peer;
 mod proxy;
+mod rows;
 mod shared;
 
 use std::path::PathBuf;

@@ -240,6 +240,30 @@ fn wrong_content_of_an_upstream_is_not_kept_and_not_served_whole() {
 }
 
 #[test]
+fn an_upstream_that_has_too_many_requests_says_when_to_come_back() {
+    let (address, asked) = upstream(|_, stream| {
+        say(
+            stream,
+            "429 Too Many Requests",
+            "Retry-After: 3600\r\n",
+            b"",
+        );
+    });
+    let cache = cache(&address, None);
+    let path = "/v2/docker.io/library/app/manifests/v1";
+    let answer = get(&cache.http, path);
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (429, Some("3600"))
+    );
+    assert_eq!(super::code(&answer), "TOOMANYREQUESTS");
+    assert!(
+        asked.try_iter().count() <= 2,
+        "it is not asked again at once"
+    );
+}
+
+#[test]
 fn cve_2026_33540_credentials_go_to_no_foreign_realm() {
     let (elsewhere, stolen) = upstream(|_, stream| say(stream, "200 OK", "", b"{\"token\":\"t\"}"));
     // A name of this machine is no loopback name to the rule: a realm that is not the upstream's host gets nothing.

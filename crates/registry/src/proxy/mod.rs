@@ -300,6 +300,15 @@ fn refused(error: &UpstreamError) -> RegistryError {
             RegistryError::new(ErrorCode::NameUnknown, "not known to the upstream")
                 .with_detail(text)
         }
+        Some(StatusCode::TOO_MANY_REQUESTS) => {
+            let text = "the upstream has had too many requests";
+            let mut refused = RegistryError::new(ErrorCode::TooManyRequests, text);
+            if let Some(wait) = error.retry_after() {
+                let seconds = wait.as_secs().max(1).to_string();
+                refused = refused.with_header(http::header::RETRY_AFTER, seconds);
+            }
+            refused
+        }
         _ => RegistryError::new(ErrorCode::Unavailable, "the upstream does not answer")
             .with_detail(text),
     }
