@@ -22,6 +22,7 @@ mod placed;
 mod repeat;
 mod restore;
 mod set;
+mod side_hash;
 mod snapshot;
 mod squash;
 mod store;

@@ -19,9 +19,9 @@ use std::sync::{Mutex, PoisonError};
 use cais_types::Digest;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use crate::error::ImageError;
+use crate::side_hash::SideHash;
 use crate::tarball::split;
 
 /// Starts the names of what is not whole yet, or no longer.
@@ -188,11 +188,11 @@ impl LayerDirectory {
         let shadow = open(SHADOW, flags).ok();
         let mut out = Hashing {
             out,
-            hash: Sha256::new(),
+            hash: SideHash::new(),
         };
         let replayed = split::replay(&record, diff.as_fd(), shadow.as_ref(), &mut out);
         let bytes = replayed.map_err(fail)?;
-        let have = Digest::from_bytes(out.hash.finalize().into());
+        let have = out.hash.finish();
         if have != *want {
             return Err(ImageError::Verification {
                 what: "layer",
@@ -218,7 +218,7 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd, ImageError> {
 
 struct Hashing<'a, W> {
     out: &'a mut W,
-    hash: Sha256,
+    hash: SideHash,
 }
 
 impl<W: Write> Write for Hashing<'_, W> {

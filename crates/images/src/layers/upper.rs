@@ -9,14 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use cais_types::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::unpack::{NewLayer, UnpackedLayer};
 use super::{LayerDirectory, changes, open_directory};
 use crate::error::ImageError;
+use crate::side_hash::SideHash;
 use crate::tarball::export::{HeaderBlock, pad, sorted_names};
 use crate::tarball::extract::OPAQUE_XATTR;
 use crate::tarball::metadata::{apply, apply_by_name, read_entry, times};
@@ -59,7 +58,7 @@ pub fn from_upper(
     let recorder = new.recorder()?;
     let mut maker = Maker {
         stream: Stream {
-            hash: Sha256::new(),
+            hash: SideHash::new(),
             recorder,
             size: 0,
         },
@@ -77,13 +76,12 @@ pub fn from_upper(
     let bytes = maker.bytes;
     let stream = maker.stream;
     stream.recorder.finish().map_err(fail)?;
-    let diff = Digest::from_bytes(stream.hash.finalize().into());
-    Ok(new.finish(diff, stream.size, bytes))
+    Ok(new.finish(stream.hash.finish(), stream.size, bytes))
 }
 
 /// The tar stream: hashed, and all but the files' contents recorded.
 struct Stream {
-    hash: Sha256,
+    hash: SideHash,
     recorder: Recorder,
     size: u64,
 }
