@@ -311,6 +311,39 @@ fn pushes_to_dockers_registry_when_that_is_full() {
 }
 
 #[test]
+fn a_cache_that_is_full_says_so_and_serves_what_it_has() {
+    let (source, registry) = (TestDaemon::start(CAIS).unwrap(), Registry::start());
+    let original = registry.name("noise:1");
+    two_layers(&source, &original);
+    source.docker(&["push", "-q", &original]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let disk = Disk::new(folder(root), 16 << 20);
+    let upstream = format!("origin=http://localhost:{}", registry.port);
+    let cache = Served::start(root, &["--proxy", &upstream]);
+    let name = cache.name("origin/noise:1");
+    let daemon = TestDaemon::start(CAIS).unwrap();
+    // None of them is enough for the larger layer.
+    for room in [100_000, 1 << 20, 3 << 19] {
+        disk.fill(room);
+        let error = docker_refused(&daemon, &["pull", &name]);
+        assert!(error.contains(FULL), "{room}: {error}");
+        assert_eq!(cache.http.get("/v2/").unwrap().status, 200);
+        wait_until("no upload is left", || {
+            names(&folder(root).join("uploads")).is_empty()
+        });
+    }
+    disk.clear();
+    daemon.docker(&["pull", "-q", &name]).unwrap();
+    assert_eq!(id(&daemon, &name), id(&source, &original));
+    // With nothing free it serves what it has, without asking for more.
+    disk.fill(0);
+    let other = TestDaemon::start(CAIS).unwrap();
+    other.docker(&["pull", "-q", &name]).unwrap();
+    cache.end();
+}
+
+#[test]
 fn a_push_needs_no_room_of_its_own() {
     let (tight, registry) = (Tight::new(12 << 20), Registry::start());
     let name = registry.name("noise:1");

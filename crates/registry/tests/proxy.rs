@@ -241,26 +241,28 @@ fn wrong_content_of_an_upstream_is_not_kept_and_not_served_whole() {
 
 #[test]
 fn an_upstream_that_has_too_many_requests_says_when_to_come_back() {
-    let (address, asked) = upstream(|_, stream| {
-        say(
-            stream,
-            "429 Too Many Requests",
-            "Retry-After: 3600\r\n",
-            b"",
-        );
+    let first = AtomicUsize::new(0);
+    let (address, asked) = upstream(move |head, stream| {
+        if head.contains("/manifests/old") && first.fetch_add(1, Ordering::SeqCst) == 0 {
+            let kind = format!("Content-Type: {}\r\n", super::MANIFEST);
+            let document = super::manifest(b"{}", &[]).to_string();
+            return say(stream, "200 OK", &kind, document.as_bytes());
+        }
+        let headers = "Retry-After: 3600\r\n";
+        say(stream, "429 Too Many Requests", headers, b"");
     });
     let cache = cache(&address, None);
     let path = "/v2/docker.io/library/app/manifests/v1";
     let answer = get(&cache.http, path);
-    assert_eq!(
-        (answer.status, answer.header("retry-after")),
-        (429, Some("3600"))
-    );
+    let wait = answer.header("retry-after");
+    assert_eq!((answer.status, wait), (429, Some("3600")));
     assert_eq!(super::code(&answer), "TOOMANYREQUESTS");
-    assert!(
-        asked.try_iter().count() <= 2,
-        "it is not asked again at once"
-    );
+    assert!(asked.try_iter().count() <= 2, "not asked again at once");
+    // What was fetched before serves.
+    for _ in 0..2 {
+        let old = "/v2/docker.io/library/app/manifests/old";
+        assert_eq!(get(&cache.http, old).status, 200);
+    }
 }
 
 #[test]

@@ -94,8 +94,9 @@ impl Fetches {
     ) -> Result<Arc<Fetch>, StartError> {
         let blob = source.upstream.blob(&source.path, &key.1, 0).await;
         let blob = blob.map_err(StartError::Upstream)?;
-        let (owner, name) = (Arc::clone(registry), key.0.clone());
-        let opened = tokio::task::spawn_blocking(move || owner.store.open_session(&name, false));
+        let (owner, name, size) = (Arc::clone(registry), key.0.clone(), blob.size);
+        // A client is told that there is no room before it has got the first byte.
+        let opened = tokio::task::spawn_blocking(move || owner.store.open_session_for(&name, size));
         let (session, file) = opened.await.map_err(RegistryError::from)??;
         let (state, watched) = watch::channel(State::Written(0));
         let fetch = Arc::new(Fetch {

@@ -169,7 +169,7 @@ impl Proxy {
             }
         };
         match asked {
-            Err(error) if here.is_some() && error.status == StatusCode::SERVICE_UNAVAILABLE => {
+            Err(error) if here.is_some() && may_serve_old(error.status) => {
                 tracing::warn!(%error, %name, "what was fetched before serves");
                 Ok(())
             }
@@ -279,6 +279,14 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Whether what was fetched before is better than the upstream's answer.
+fn may_serve_old(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// The name that a repository of an upstream has here.

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cais_state::Db;
 use cais_sys::failpoint;
 use cais_types::{Digest, Error};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
 
 pub use change::{Change, Need, NewManifest, Outcome, Sweep};
 pub use index::{Index, ManifestRecord, Repository, now};
@@ -148,6 +149,26 @@ impl Store {
         }
         let session = Session::new(id, repository.clone(), 0);
         Ok((self.sessions.insert(session), file))
+    }
+
+    /// Opens a session, which does not outlive the server, for so many bytes: there is room for them, where the file system can
+    /// say so. Blocking.
+    pub fn open_session_for(
+        &self,
+        repository: &RepositoryName,
+        size: u64,
+    ) -> Result<(Arc<Session>, File), RegistryError> {
+        let (session, file) = self.open_session(repository, false)?;
+        let room = match size {
+            0 => Ok(()),
+            _ => fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size),
+        };
+        if let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) = room {
+            self.sessions.remove(&session.id);
+            self.forget_upload(&session.id);
+            return Err(io::Error::from(errno).into());
+        }
+        Ok((session, file))
     }
 
     /// A session of a repository.
