@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use cais_state::Durability;
+use cais_types::oci::ImageSet;
 use cais_types::reference::AnyReference;
 use cais_types::{Digest, Reference};
 
 use crate::error::ImageError;
-use crate::model::{IMAGES, Image, ImageRecord, Model, NamedImage, REFERENCES};
+use crate::model::{IMAGES, Image, ImageRecord, Model, NamedImage, REFERENCES, SETS};
 use crate::store::{Store, by_image};
 
 /// One line of an image's history, newest first.
@@ -129,23 +130,46 @@ impl Store {
         let name = name.clone().with_default_tag();
         let _changing = self.changing();
         let image = self.resolve(text)?;
+        let set = match text.parse::<Reference>() {
+            Ok(from) => self.set(&from.with_default_tag())?,
+            Err(_) => None,
+        };
+        self.give_name(&image, &name, set.as_ref())
+    }
+
+    /// Gives a name to an image and to what it stands for besides, in one change; the caller holds [`Store::changing`].
+    pub(crate) fn give_name(
+        &self,
+        image: &Image,
+        name: &Reference,
+        set: Option<&ImageSet>,
+    ) -> Result<Option<Digest>, ImageError> {
         let tagged = jiff::Timestamp::now().to_string();
         let record = ImageRecord {
             tagged: Some(tagged.clone()),
             ..image.record()
         };
+        let key = name.to_string();
         self.db.transaction(Durability::Process, |changes| {
-            changes.put(REFERENCES, &name.to_string(), &image.id)?;
+            changes.put(REFERENCES, &key, &image.id)?;
+            match set {
+                Some(set) => changes.put(SETS, &key, set)?,
+                None => changes.delete(SETS, &key)?,
+            }
             changes.put(IMAGES, &image.id.hex(), &record)
         })?;
         let mut model = self.write();
-        let mut renewed = Image::clone(&image);
+        let mut renewed = Image::clone(image);
         renewed.tagged = Some(tagged);
         model.images.insert(image.id, Arc::new(renewed));
-        let before = model.references.insert(name.clone(), image.id);
-        drop(model);
-        self.copy_set(text, &name)?;
-        Ok(before)
+        match set {
+            Some(set) => {
+                let members = set.members.iter().map(|one| one.image).collect();
+                model.sets.insert(name.clone(), members);
+            }
+            None => drop(model.sets.remove(name)),
+        }
+        Ok(model.references.insert(name.clone(), image.id))
     }
 
     /// The history of an image, newest step first.

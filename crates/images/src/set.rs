@@ -78,19 +78,10 @@ impl Store {
     /// Gives several images one name; answers which of them it leads to.
     pub fn tag_set(&self, set: &ImageSet, name: &Reference) -> Result<Digest, ImageError> {
         let name = name.clone().with_default_tag();
-        let main = self.main_of(set)?;
-        self.tag(&main.to_string(), &name)?;
         let _changing = self.changing();
-        // Somebody may have taken the name or an image meanwhile; then there is nothing to add to it.
-        let model = self.read();
-        let there = model.references.get(&name) == Some(&main);
-        let mut members = set.members.iter();
-        let all = members.all(|one| model.images.contains_key(&one.image));
-        drop(model);
-        if there && all {
-            self.put_set(&name, set)?;
-        }
-        Ok(main)
+        let main = self.main_of(set)?;
+        self.give_name(&main, &name, Some(set))?;
+        Ok(main.id)
     }
 
     /// Takes the images of these platforms out of what a name stands for; false where no other is left, or where it stands for
@@ -124,25 +115,17 @@ impl Store {
         Ok(true)
     }
 
-    fn put_set(&self, name: &Reference, set: &ImageSet) -> Result<(), ImageError> {
-        self.db
-            .put(Durability::Process, SETS, &name.to_string(), set)?;
-        let members = set.members.iter().map(|one| one.image).collect();
-        self.write().sets.insert(name.clone(), members);
-        Ok(())
-    }
-
-    /// The image of a set that is the best for this machine, else the first.
-    fn main_of(&self, set: &ImageSet) -> Result<Digest, ImageError> {
+    /// The image of a set that is the best for this machine, else the first; all of them must be there.
+    fn main_of(&self, set: &ImageSet) -> Result<Arc<Image>, ImageError> {
         let (model, host) = (self.read(), Platform::host());
-        let fit = |id: &Digest| {
-            model
-                .images
-                .get(id)
-                .and_then(|one| host.fit(&one.platform()))
+        let image = |id: &Digest| {
+            let image = model.images.get(id).cloned();
+            image.ok_or_else(|| ImageError::NoSuchImage(id.to_string()))
         };
-        let ids = set.members.iter().map(|one| one.image);
-        let best = ids.min_by_key(|id| fit(id).unwrap_or(u32::MAX));
+        let images = set.members.iter().map(|one| image(&one.image));
+        let images = images.collect::<Result<Vec<_>, _>>()?;
+        let fit = |image: &Arc<Image>| host.fit(&image.platform()).unwrap_or(u32::MAX);
+        let best = images.into_iter().min_by_key(fit);
         best.ok_or_else(|| ImageError::Invalid("a set without images".to_owned()))
     }
 
@@ -157,28 +140,6 @@ impl Store {
     /// Whether a name that leads to another image needs this one as well.
     pub fn is_member(&self, image: &Digest) -> bool {
         self.read().is_member(image)
-    }
-
-    /// Lets a name stand for what another one stands for besides its image, if it does.
-    pub(crate) fn copy_set(&self, from: &str, to: &Reference) -> Result<(), ImageError> {
-        let from = from.parse::<Reference>().map(Reference::with_default_tag);
-        let set = match from {
-            Ok(from) if from == *to => return Ok(()),
-            Ok(from) => self.set(&from)?,
-            Err(_) => None,
-        };
-        match set {
-            Some(set) => self.put_set(to, &set),
-            None => self.drop_set(to),
-        }
-    }
-
-    fn drop_set(&self, name: &Reference) -> Result<(), ImageError> {
-        if self.write().sets.remove(name).is_some() {
-            self.db
-                .delete(Durability::Process, SETS, &name.to_string())?;
-        }
-        Ok(())
     }
 
     /// Images that have no name of their own and that none of these names will need any more.
