@@ -215,6 +215,29 @@ fn a_repository_is_added() {
 }
 
 #[test]
+fn repositories_are_added_beside_files_and_each_other() {
+    let daemon = daemon();
+    let server = Server::start(&daemon);
+    server.repository("one", &[("a", "a\n"), ("dir/both", "first\n")]);
+    server.repository("two", &[("b", "b\n"), ("dir/both", "second\n")]);
+    let (one, two) = (server.url("one"), server.url("two"));
+    let text = format!("FROM busybox\nADD file {one} {two} /all/\n");
+    let context = crate::build::Context::new(&[("Dockerfile", &text), ("file", "own\n")]);
+    crate::build::built(&daemon, &context, &["-t", "added"]);
+    let seen = says(
+        &daemon,
+        "added",
+        "cd /all && find . -type f | sort && cat file a b dir/both && ! ls -d .git",
+    );
+    assert!(
+        seen.starts_with("./a\n./b\n./dir/both\n./file\nown\na\nb\nsecond\n"),
+        "{seen}"
+    );
+    let again = crate::build::built(&daemon, &context, &[]);
+    assert_eq!(crate::build::cached(&again), 1, "{again}");
+}
+
+#[test]
 fn cve_2022_39253_a_repository_reads_no_files_of_the_host() {
     let daemon = daemon();
     let server = Server::start(&daemon);

@@ -173,3 +173,44 @@ fn a_context_may_stand_behind_a_url() {
         assert!(answer.contains(want), "{remote}: {answer}");
     }
 }
+
+#[test]
+fn what_an_archive_has_belongs_to_whom_is_asked_for() {
+    let daemon = daemon();
+    let context = Context::new(&[("in/dir/file", "text"), ("in/script", "")]);
+    let archive = context.path().join("a.tar");
+    let made = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("cd $1/in && chmod 4750 script && ln dir/file twin && ln -s dir link && tar --owner=7 --group=8 -cf $1/a.tar . && rm -r $1/in")
+        .args(["sh", &context.path().to_string_lossy()])
+        .status();
+    assert!(made.unwrap().success());
+    let body = std::fs::read(&archive).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a.tar", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .for_each(drop);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.write_all(&body);
+        }
+    });
+    let text = format!(
+        "FROM busybox\nADD a.tar /as/\nADD --chown=1:2 a.tar /own/\nADD --unpack=true --chown=3:4 {url} /far/\n"
+    );
+    context.write("Dockerfile", &text);
+    built(&daemon, &context, &["-t", "unpacked"]);
+    let script = "for d in as own far; do stat -c '%a %u:%g %h' /$d/dir /$d/dir/file /$d/script; readlink /$d/link; done";
+    let each = |owner: &str| format!("755 {owner} 2\n644 {owner} 2\n4750 {owner} 1\ndir\n");
+    let expected = ["7:8", "1:2", "3:4"].map(each).concat();
+    assert_eq!(shown(&daemon, "unpacked", script), expected);
+}

@@ -2,6 +2,7 @@
 
 pub mod metadata;
 mod mounts;
+pub mod remote;
 pub mod run;
 pub mod transfer;
 pub mod workdir;

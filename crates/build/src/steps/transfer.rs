@@ -1,15 +1,15 @@
 //! COPY and ADD.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cais_types::{Digest, Error, Result};
 use sha2::{Digest as _, Sha256};
 
+use super::remote;
 use super::workdir::below;
-use crate::dockerfile::git_ref::GitRef;
 use crate::dockerfile::instruction::Transfer;
 use crate::ports::FileMemory;
 use crate::request::NamedContext;
@@ -20,12 +20,13 @@ use crate::transfer::place::Placer;
 use crate::transfer::{digest, mode, owner};
 
 /// A file that is no part of any tree: a here-document, or what was behind a URL.
-struct Loose {
-    name: String,
-    content: Content,
+pub struct Loose {
+    pub name: String,
+    pub content: Content,
 }
 
-enum Content {
+/// What it has.
+pub enum Content {
     Text(String),
     Fetched { file: File, time: i64 },
 }
@@ -121,31 +122,29 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
         .iter()
         .map(|source| stage.expand(source))
         .collect::<Result<_>>()?;
-    let (remote, local): (Vec<String>, Vec<String>) = sources
+    let (urls, local): (Vec<String>, Vec<String>) = sources
         .into_iter()
-        .partition(|source| keyword == "ADD" && is_remote(source));
-    if transfer.checksum.is_some() && remote.is_empty() {
+        .partition(|source| keyword == "ADD" && remote::is_remote(source));
+    if transfer.checksum.is_some() && urls.is_empty() {
         return Err(Error::invalid(
             "checksum can't be specified for non-HTTP(S) sources",
         ));
     }
     let destination = stage.expand(&transfer.destination)?;
     let written_as_directory = destination.ends_with('/') || destination.ends_with("/.");
-    let several = remote.len() + local.len() + transfer.documents.len() > 1;
+    let several = urls.len() + local.len() + transfer.documents.len() > 1;
     let mut loose = documents(stage, transfer)?;
-    let collected = match (&remote[..], local.is_empty()) {
-        ([url], true) if is_repository(url)? => repository(stage, url, transfer)?,
-        _ => {
-            for url in &remote {
-                loose.push(fetch(stage, url, transfer, written_as_directory)?);
-            }
-            if local.is_empty() {
-                Collected::default()
-            } else {
-                files(stage, transfer, local)?
-            }
-        }
+    let mut collected = match local.is_empty() {
+        true => Collected::default(),
+        false => files(stage, transfer, local)?,
     };
+    for url in &urls {
+        if remote::is_repository(url)? {
+            collected.add(remote::repository(stage, url, transfer)?);
+        } else {
+            loose.push(remote::fetch(stage, url, transfer, written_as_directory)?);
+        }
+    }
     let several = several || collected.sources > 1;
     if several && !written_as_directory {
         return Err(Error::invalid(format!(
@@ -184,7 +183,7 @@ fn summary(
         hash.update(&one.name);
         match &mut one.content {
             Content::Text(text) => hash.update(text),
-            Content::Fetched { file, .. } => hash.update(digest_of(file)?.as_bytes()),
+            Content::Fetched { file, .. } => hash.update(remote::digest_of(file)?.as_bytes()),
         }
     }
     let digest = Digest::from_bytes(hash.finalize().into()).hex();
@@ -325,131 +324,6 @@ fn keeps_owners(transfer: &Transfer) -> bool {
     transfer.from.is_some() && transfer.chown.is_none()
 }
 
-fn is_remote(source: &str) -> bool {
-    source.starts_with("http://")
-        || source.starts_with("https://")
-        || matches!(GitRef::parse(source), Ok(Some(_)))
-}
-
-fn is_repository(source: &str) -> Result<bool> {
-    let repository = GitRef::parse(source).map_err(Error::invalid)?;
-    Ok(repository.is_some())
-}
-
-/// The files of a repository, fetched beside the context.
-fn repository(stage: &StageRun<'_>, url: &str, transfer: &Transfer) -> Result<Collected> {
-    let io = |error: std::io::Error| Error::internal(error.to_string());
-    let parsed = GitRef::parse(url).map_err(Error::invalid)?;
-    let mut wanted = parsed.ok_or_else(|| Error::internal("no repository"))?;
-    wanted.keep_git_dir = transfer.keep_git_dir.or(wanted.keep_git_dir);
-    if let Some(checksum) = &transfer.checksum {
-        let checksum = stage.expand(checksum)?;
-        if wanted
-            .checksum
-            .replace(checksum.clone())
-            .is_some_and(|other| other != checksum)
-        {
-            return Err(Error::invalid("checksum conflicts"));
-        }
-    }
-    let into = new_directory(&stage.request.scratch, stage.index).map_err(io)?;
-    let tree = stage.ports.fetcher.checkout(&wanted, &into)?;
-    stage.progress.sources.material(url.to_owned(), None);
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-    let root = rustix::fs::open(
-        &tree,
-        flags | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .map_err(|errno| io(errno.into()))?;
-    let wanted = Wanted {
-        sources: vec![".".to_owned()],
-        exclude: transfer.exclude.clone(),
-        ..Wanted::default()
-    };
-    collect(root, &wanted).map_err(|error| Error::internal(error.to_string()))
-}
-
-/// A new directory that goes with the build.
-fn new_directory(above: &Path, stage: usize) -> std::io::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let mut number = 0;
-    loop {
-        let path = above.join(format!("repository-{stage}-{number}"));
-        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
-            result => return result.map(|()| path),
-        }
-    }
-}
-
-fn fetch(stage: &StageRun<'_>, url: &str, transfer: &Transfer, directory: bool) -> Result<Loose> {
-    if is_repository(url)? {
-        return Err(Error::unsupported(
-            "ADD of a git repository beside other sources is not built yet",
-        ));
-    }
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    let after_host = path.splitn(4, '/').nth(3).unwrap_or("");
-    let mut file = scratch_file(&stage.request.scratch)?;
-    let fetched = stage.ports.fetcher.fetch(url, &file)?;
-    let last = after_host.rsplit('/').next().unwrap_or("");
-    let name = match last {
-        "" | "." | ".." => fetched.name.unwrap_or_default(),
-        name => name.to_owned(),
-    };
-    if name.is_empty() && directory {
-        return Err(Error::invalid(format!(
-            "cannot determine filename from url: {url}"
-        )));
-    }
-    let have = digest_of(&mut file)?;
-    let sources = &stage.progress.sources;
-    sources.material(url.to_owned(), Some(have.hex()));
-    if let Some(want) = &transfer.checksum {
-        let want = stage.expand(want)?;
-        if want != have.to_string() {
-            return Err(Error::invalid(format!(
-                "digest mismatch sha256:{}: {want}",
-                have.hex()
-            )));
-        }
-    }
-    Ok(Loose {
-        name,
-        content: Content::Fetched {
-            file,
-            time: fetched.time.unwrap_or(0),
-        },
-    })
-}
-
-/// A file without a name, which so is gone with the build.
-fn scratch_file(directory: &Path) -> Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600));
-    Ok(file
-        .map_err(|errno| Error::internal(format!("{}: {errno}", directory.display())))?
-        .into())
-}
-
-fn digest_of(file: &mut File) -> Result<Digest> {
-    let io = |error: std::io::Error| Error::internal(error.to_string());
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    loop {
-        let count = file.read(&mut buffer).map_err(io)?;
-        if count == 0 {
-            break;
-        }
-        hash.update(&buffer[..count]);
-    }
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    Ok(Digest::from_bytes(hash.finalize().into()))
-}
-
 /// Files that are still to be adopted by the layer, and what they become.
 struct Placed<'a> {
     adopted: Adopted<'a>,
@@ -498,7 +372,7 @@ fn place<'a>(
     };
     let directory = ready.directory || placer.is_directory(&ready.destination);
     if keyword == "ADD" && transfer.unpack != Some(false) {
-        unpack(stage, &placer, chown, &mut ready)?;
+        unpack(stage, &placer, chown.is_some(), &mut ready)?;
     }
     // With one source every place is written once.
     let alone = transfer.from.is_none() && ready.collected.sources == 1 && ready.loose.is_empty();
@@ -517,10 +391,8 @@ fn place<'a>(
         };
         match one.content {
             Content::Text(text) => placer.file(text.as_bytes(), &place, 0o644).map_err(io)?,
-            Content::Fetched { mut file, .. } if transfer.unpack == Some(true) => {
-                file.seek(SeekFrom::Start(0)).map_err(io)?;
-                let into = placer.directory(&ready.destination).map_err(io)?;
-                stage.ports.images.unpack(file, into)?;
+            Content::Fetched { file, .. } if transfer.unpack == Some(true) => {
+                extract(stage, &placer, chown.is_some(), file, &ready.destination)?;
             }
             Content::Fetched { mut file, time } => {
                 placer.opened(&mut file, &place, 0o600, time).map_err(io)?;
@@ -535,12 +407,7 @@ fn place<'a>(
 }
 
 /// Unpacks the archives among the sources of an ADD; they are no files to copy any more.
-fn unpack(
-    stage: &StageRun<'_>,
-    placer: &Placer,
-    chown: Option<&str>,
-    ready: &mut Ready,
-) -> Result<()> {
+fn unpack(stage: &StageRun<'_>, placer: &Placer, owned: bool, ready: &mut Ready) -> Result<()> {
     let io = |error: std::io::Error| Error::internal(error.to_string());
     let mut rest = Vec::new();
     for item in std::mem::take(&mut ready.collected.items) {
@@ -550,21 +417,47 @@ fn unpack(
             rest.push(item);
             continue;
         }
-        let mut file = File::from(item.open().map_err(io)?);
+        let file = File::from(item.open().map_err(io)?);
         let archive = stage.ports.images.is_archive(&file)?;
         if !archive {
             rest.push(item);
             continue;
         }
-        if chown.is_some() {
-            return Err(Error::unsupported(
-                "ADD --chown of an archive is not built yet",
-            ));
-        }
-        file.seek(SeekFrom::Start(0)).map_err(io)?;
-        let into = placer.directory(&ready.destination).map_err(io)?;
-        stage.ports.images.unpack(file, into)?;
+        extract(stage, placer, owned, file, &ready.destination)?;
     }
     ready.collected.items = rest;
     Ok(())
+}
+
+/// Unpacks an archive into a directory of the tree. What it has belongs to whom it says, or, where it is `owned`, to the owner
+/// of everything that is placed.
+fn extract(
+    stage: &StageRun<'_>,
+    placer: &Placer,
+    owned: bool,
+    mut file: File,
+    destination: &Path,
+) -> Result<()> {
+    let io = |error: std::io::Error| Error::internal(error.to_string());
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    let images = stage.ports.images;
+    if !owned {
+        return images.unpack(file, placer.directory(destination).map_err(io)?);
+    }
+    let scratch = remote::new_directory(&stage.request.scratch, stage.index).map_err(io)?;
+    images.unpack(file, open(&scratch)?)?;
+    let wanted = Wanted {
+        sources: vec![".".to_owned()],
+        ..Wanted::default()
+    };
+    let collected = collect(open(&scratch)?, &wanted);
+    let collected = collected.map_err(|error| Error::internal(error.to_string()))?;
+    let placer = Placer {
+        root: placer.root.try_clone().map_err(io)?,
+        owner: placer.owner,
+        // Modes are those of the archive.
+        mode: None,
+    };
+    let placed = placer.copy(&collected, destination, true, None);
+    placed.map_err(|error| Error::invalid(error.to_string()))
 }

@@ -84,6 +84,15 @@ pub struct Collected {
     pub directory: bool,
 }
 
+impl Collected {
+    /// Adds what was found elsewhere.
+    pub fn add(&mut self, mut other: Self) {
+        self.items.append(&mut other.items);
+        self.sources += other.sources;
+        self.directory |= other.directory;
+    }
+}
+
 /// Why files could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
