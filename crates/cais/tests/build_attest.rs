@@ -222,6 +222,21 @@ fn an_archive_keeps_its_digests_on_its_way_to_a_registry_and_to_dockerd() {
     daemon.docker(&["push", "-q", &name]).unwrap();
     let pushed = Repository(format!("http://127.0.0.1:{}/v2/pushed", registry.port)).manifest("1");
     assert_eq!(pushed["manifests"][0], index["manifests"][0]);
+    // Another daemon that is given the archive knows what was attested.
+    let other = crate::daemon();
+    other
+        .docker(&["load", "-i", &archive.to_string_lossy()])
+        .unwrap();
+    let again = scratch.path().join("again.tar");
+    other
+        .docker(&[
+            "save",
+            "-o",
+            &again.to_string_lossy(),
+            "127.0.0.1:5000/made:1",
+        ])
+        .unwrap();
+    assert_eq!(fs::read(&archive).unwrap(), fs::read(&again).unwrap());
     // What a real dockerd makes of it; its namespace has a registry at this port.
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/with-dockerd");
     let there = "skopeo copy -q --all --dest-tls-verify=false $1 docker://127.0.0.1:5000/made:1 && docker pull -q 127.0.0.1:5000/made:1 \

@@ -231,7 +231,7 @@ fn an_archive_has_all_platforms_and_a_restart_forgets_none() {
     assert!(
         skopeo(&["inspect", "--config", "--override-arch=arm64", &place]).contains("\"arm64\"")
     );
-    // Docker's way for archives without platforms: the image of this machine.
+    // Another daemon has all of it as well, or the platform that is asked for.
     let other = crate::daemon();
     other
         .docker(&["load", "-i", &archive.to_string_lossy()])
@@ -239,6 +239,25 @@ fn an_archive_has_all_platforms_and_a_restart_forgets_none() {
     assert_eq!(
         inspect(&other, "made:1", "{{.Id}}"),
         inspect(&daemon, "made:1", "{{.Id}}")
+    );
+    let third = scratch.path().join("third.tar");
+    other
+        .docker(&["save", "-o", &third.to_string_lossy(), "made:1"])
+        .unwrap();
+    assert_eq!(fs::read(&archive).unwrap(), fs::read(&third).unwrap());
+    let fourth = crate::daemon();
+    fourth
+        .docker(&[
+            "load",
+            "--platform=linux/arm64",
+            "-i",
+            &archive.to_string_lossy(),
+        ])
+        .unwrap();
+    assert_eq!(inspect(&fourth, "made:1", "{{.Architecture}}"), "arm64");
+    refused(
+        &fourth,
+        &["image", "inspect", "--platform=linux/amd64", "made:1"],
     );
     // Built for one platform, the name stands for that only.
     build(&daemon, &context, &["-t", "made:1"]);

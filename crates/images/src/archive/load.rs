@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use cais_types::oci::{ImageSet, Member, Platform};
+use cais_types::oci::Platform;
 use cais_types::{Digest, Reference};
 
-use super::manifest::{CachePlan, Plan, cache_plan, plans};
+use super::manifest::{Plan, plans, set_plans};
 use crate::compression::{Compression, decompress, detect};
 use crate::content::{DOCUMENT_MAX, digest};
 use crate::error::{ImageError, TarError};
 use crate::layers::unpack::{UnpackedLayer, Unpacking, unpack};
-use crate::store::{NewImage, Store};
+use crate::store::{Committed, NewImage, Store};
 use crate::tarball::place::clean;
 use crate::tarball::reader::PayloadReader;
 use crate::tarball::{Kind, TarReader};
@@ -73,7 +73,7 @@ enum Layer {
 
 impl Store {
     /// Loads every image of an archive (docker save or OCI layout, compressed or not). Of an image for several platforms it
-    /// takes the one asked for, or the best for this machine. Nothing of a failed one stays.
+    /// takes the one asked for, or all where they are all there, with what is attested of them, else the best for this machine. Nothing of a failed one stays.
     pub fn load(
         &self,
         archive: impl Read + Send,
@@ -96,12 +96,12 @@ impl Store {
                 _ => {}
             }
         }
-        if let Some(plan) = cache_plan(&contents)? {
-            return Ok(vec![self.load_cache(&mut contents, plan, progress)?]);
-        }
         let mut loaded = Vec::new();
         for plan in plans(&contents, platform)? {
             loaded.push(self.load_one(&mut contents, plan, progress)?);
+        }
+        if platform.is_none() {
+            self.load_sets(&mut contents)?;
         }
         Ok(loaded)
     }
@@ -159,28 +159,16 @@ impl Store {
         known.map(|layer| layer.diff)
     }
 
-    /// Loads the images of all stages of a build, under one name.
-    fn load_cache(
-        &self,
-        contents: &mut Contents,
-        plan: CachePlan,
-        progress: Progress<'_>,
-    ) -> Result<LoadedImage, ImageError> {
-        let mut set = ImageSet {
-            annotations: plan.annotations,
-            ..ImageSet::default()
-        };
-        for image in plan.images {
-            let loaded = self.load_one(contents, image, &mut |_| {})?;
-            set.members.push(Member::new(loaded.id));
+    /// Lets names that were loaded stand for all the images that they have in the archive.
+    fn load_sets(&self, contents: &mut Contents) -> Result<(), ImageError> {
+        for plan in set_plans(contents)? {
+            let holder = Self::holder(self);
+            for image in plan.images {
+                self.load_image(contents, image, Some(holder.number()))?;
+            }
+            self.tag_set(&plan.set, &plan.name)?;
         }
-        let id = self.tag_set(&set, &plan.name)?;
-        let name = plan.name.familiar();
-        progress(LoadEvent::Message(format!("Loaded image: {name}")));
-        Ok(LoadedImage {
-            id,
-            references: vec![plan.name],
-        })
+        Ok(())
     }
 
     fn load_one(
@@ -189,6 +177,31 @@ impl Store {
         plan: Plan,
         progress: Progress<'_>,
     ) -> Result<LoadedImage, ImageError> {
+        let references = plan.references.clone();
+        let committed = self.load_image(contents, plan, None)?;
+        for (reference, old) in &committed.renamed {
+            progress(LoadEvent::Message(format!(
+                "The image {} already exists, renaming the old one with ID {old} to empty string",
+                reference.familiar()
+            )));
+        }
+        for reference in &references {
+            let name = reference.familiar();
+            progress(LoadEvent::Message(format!("Loaded image: {name}")));
+        }
+        let id = committed.image.id;
+        if references.is_empty() {
+            progress(LoadEvent::Message(format!("Loaded image ID: {id}")));
+        }
+        Ok(LoadedImage { id, references })
+    }
+
+    fn load_image(
+        &self,
+        contents: &mut Contents,
+        plan: Plan,
+        holder: Option<u64>,
+    ) -> Result<Committed, ImageError> {
         let config = contents.config(&plan)?;
         let parsed = crate::store::parse_config(&config)?;
         let diffs = parsed.rootfs.diff_ids.unwrap_or_default();
@@ -211,31 +224,14 @@ impl Store {
             }
             layers.extend(layer.map(|layer| (have, Arc::new(layer))));
         }
-        let committed = self.commit(NewImage {
+        self.commit(NewImage {
             config,
             layers,
             parent: None,
-            references: plan.references.clone(),
-            manifest: plan.manifest,
-            ..NewImage::default()
-        })?;
-        for (reference, old) in &committed.renamed {
-            progress(LoadEvent::Message(format!(
-                "The image {} already exists, renaming the old one with ID {old} to empty string",
-                reference.familiar()
-            )));
-        }
-        for reference in &plan.references {
-            let name = reference.familiar();
-            progress(LoadEvent::Message(format!("Loaded image: {name}")));
-        }
-        let id = committed.image.id;
-        if plan.references.is_empty() {
-            progress(LoadEvent::Message(format!("Loaded image ID: {id}")));
-        }
-        Ok(LoadedImage {
-            id,
             references: plan.references,
+            manifest: plan.manifest,
+            holder,
+            ..NewImage::default()
         })
     }
 }
@@ -300,6 +296,12 @@ impl Contents {
         }
         let text = format!("open /{shown}: no such file or directory");
         Err(ImageError::Archive(text))
+    }
+
+    /// Whether the archive holds a document or a layer of that path.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        let path = self.target(path);
+        self.documents.contains_key(path) || self.layers.contains_key(path)
     }
 
     /// Whether the archive holds a document of that path that is beyond the limit.

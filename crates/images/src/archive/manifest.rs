@@ -1,7 +1,7 @@
 //! What images an archive describes: `manifest.json` of docker save, or `index.json` of an OCI layout.
 
-use cais_types::oci::set::{Annotations, CACHE_KEYS};
-use cais_types::oci::{Descriptor, Platform, media_type};
+use cais_types::oci::set::{Annotations, REFERENCE_DIGEST, REFERENCE_TYPE};
+use cais_types::oci::{Descriptor, ImageSet, Member, Platform, media_type};
 use cais_types::{Digest, Reference};
 use serde::Deserialize;
 
@@ -56,6 +56,11 @@ pub fn plans(contents: &Contents, platform: Option<&Platform>) -> Result<Vec<Pla
             own.is_ok_and(|own| platform.fit(&own).is_some())
         };
         plans.retain(fits);
+        if plans.is_empty() && contents.has(b"index.json") {
+            // `manifest.json` has one of several platforms only.
+            plans = layout_plans(contents, Some(platform))?;
+            plans.retain(fits);
+        }
         if plans.is_empty() {
             return Err(not_provided(platform));
         }
@@ -63,41 +68,92 @@ pub fn plans(contents: &Contents, platform: Option<&Platform>) -> Result<Vec<Pla
     Ok(plans)
 }
 
-/// The cache of a build in an archive: images of many stages under one name.
-pub struct CachePlan {
+/// A name of several images in an archive that has all of them.
+pub struct SetPlan {
     pub name: Reference,
-    pub annotations: Annotations,
+    /// With what is attested.
+    pub set: ImageSet,
+    /// Its images, without names.
     pub images: Vec<Plan>,
 }
 
-/// The cache of a build, if the archive is one.
-pub fn cache_plan(contents: &Contents) -> Result<Option<CachePlan>, ImageError> {
+/// The names of several images. One of which the archive lacks something is none.
+pub fn set_plans(contents: &Contents) -> Result<Vec<SetPlan>, ImageError> {
     let Ok(index) = contents.get(b"index.json") else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let index = parse::<ManifestOrIndex>("index.json", index)?;
-    let descriptors = index.manifests.unwrap_or_default();
-    let [descriptor] = &descriptors[..] else {
-        return Ok(None);
-    };
-    let document = document(contents, descriptor)?;
-    let annotations = document.annotations.unwrap_or_default();
-    let name = names(descriptor)?.into_iter().next();
-    let (Some(name), Some(manifests)) = (name, document.manifests) else {
-        return Ok(None);
-    };
-    if !annotations.contains_key(CACHE_KEYS) {
-        return Ok(None);
+    let mut plans = Vec::new();
+    for descriptor in index.manifests.unwrap_or_default() {
+        let here = contents.has(&blob_path(&descriptor.digest));
+        let name = names(&descriptor)?.into_iter().next();
+        if let Some(name) = name.filter(|_| here) {
+            plans.extend(set_plan(contents, &descriptor, name)?);
+        }
     }
-    let mut images = Vec::new();
-    for descriptor in &manifests {
-        images.extend(oci_manifest(contents, descriptor)?);
+    Ok(plans)
+}
+
+fn set_plan(
+    contents: &Contents,
+    descriptor: &Descriptor,
+    name: Reference,
+) -> Result<Option<SetPlan>, ImageError> {
+    let index = document(contents, descriptor)?;
+    let (mut attestations, mut images, mut members) = (Vec::new(), Vec::new(), Vec::new());
+    let mut set = ImageSet {
+        annotations: index.annotations.unwrap_or_default(),
+        descriptor_annotations: without_names(descriptor),
+        ..ImageSet::default()
+    };
+    for one in index.manifests.unwrap_or_default() {
+        if !contents.has(&blob_path(&one.digest)) {
+            return Ok(None);
+        }
+        if let Some(about) = attests(&one) {
+            attestations.push((about, document(contents, &one)?));
+            continue;
+        }
+        let plan = oci_manifest(contents, &one)?;
+        let whole = plan.filter(|plan| {
+            let mut parts = plan.layers.iter().chain([&plan.config]);
+            parts.all(|path| contents.has(path))
+        });
+        let Some((id, plan)) = whole.and_then(|plan| Some((plan.config_digest?, plan))) else {
+            return Ok(None);
+        };
+        images.push(plan);
+        let own = document(contents, &one)?;
+        let mut member = Member::new(id);
+        member.annotations = own.annotations.unwrap_or_default();
+        member.descriptor_annotations = without_names(&one);
+        members.push((one.digest, member));
     }
-    Ok(Some(CachePlan {
-        name,
-        annotations,
-        images,
-    }))
+    for (about, attestation) in attestations {
+        let member = members.iter_mut().find(|(digest, _)| *digest == about);
+        let Some((_, member)) = member else { continue };
+        for layer in attestation.layers.unwrap_or_default() {
+            let statement = contents.get(&blob_path(&layer.digest))?;
+            member.statements.push(parse("attestation", statement)?);
+        }
+    }
+    set.members = members.into_iter().map(|(_, member)| member).collect();
+    Ok((!images.is_empty() && set.is_index()).then_some(SetPlan { name, set, images }))
+}
+
+/// The manifest that another one attests something of.
+fn attests(descriptor: &Descriptor) -> Option<Digest> {
+    let annotations = descriptor.annotations.as_ref()?;
+    let about = annotations.get(REFERENCE_DIGEST)?;
+    annotations.get(REFERENCE_TYPE)?;
+    about.parse().ok()
+}
+
+/// The annotations of a descriptor besides the names of what it leads to.
+fn without_names(descriptor: &Descriptor) -> Annotations {
+    let mut annotations = descriptor.annotations.clone().unwrap_or_default();
+    annotations.retain(|key, _| key != NAME && key != REF_NAME);
+    annotations
 }
 
 fn not_provided(platform: &Platform) -> ImageError {

@@ -11,6 +11,9 @@ use crate::{Digest, Reference};
 
 /// The annotation of an index that is the cache of a build: keys of steps, with blanks between them.
 pub const CACHE_KEYS: &str = "io.cais.build.keys";
+/// Annotations of what leads to an attestation manifest: what it is, and the manifest it attests something of.
+pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// Statements of in-toto.
 const STATEMENT: &str = "application/vnd.in-toto+json";
 
@@ -49,6 +52,7 @@ pub struct Member {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statement {
     /// A URI.
+    #[serde(alias = "predicateType")]
     pub predicate_type: String,
     pub predicate: Value,
 }
@@ -159,11 +163,8 @@ impl Member {
         let mut document = bare.manifest(config.descriptor.clone(), layers, unknown);
         document.descriptor.annotations = Some(
             [
-                ("vnd.docker.reference.digest", manifest.digest.to_string()),
-                (
-                    "vnd.docker.reference.type",
-                    "attestation-manifest".to_owned(),
-                ),
+                (REFERENCE_DIGEST, manifest.digest.to_string()),
+                (REFERENCE_TYPE, "attestation-manifest".to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into(),
