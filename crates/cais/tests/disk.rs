@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 const BALLAST: &str = "ballast";
 const PAGE: u64 = 4096;
 
-/// A tmpfs of its own for as long as it lives.
+/// A file system of its own for as long as it lives.
 pub struct Disk(PathBuf);
 
 impl Disk {
@@ -24,6 +24,24 @@ impl Disk {
             .status()
             .unwrap();
         assert!(mounted.success());
+        Self(path)
+    }
+
+    /// An ext4 on a file beside it, which has a journal and gives out blocks late.
+    pub fn ext4(path: impl Into<PathBuf>, size: u64) -> Self {
+        let path = path.into();
+        std::fs::create_dir_all(&path).unwrap();
+        let image = path.with_extension("ext4");
+        File::create(&image).unwrap().set_len(size).unwrap();
+        let run = |command: &mut Command| {
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+        };
+        let mut make = Command::new("mkfs.ext4");
+        run(make.args(["-q", "-m", "0", "-b", "4096"]).arg(&image));
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", "loop"]).args([&image, &path]));
         Self(path)
     }
 
@@ -47,10 +65,11 @@ impl Disk {
     pub fn fill(&self, left: u64) {
         self.clear();
         let file = File::create(self.0.join(BALLAST)).unwrap();
-        let free = self.free();
-        let taken = free.saturating_sub(left) / PAGE * PAGE;
-        if taken > 0 {
-            fallocate(&file, FallocateFlags::empty(), 0, taken).unwrap();
+        let mut taken = self.free().saturating_sub(left) / PAGE * PAGE;
+        // A file system needs some of what is free for itself.
+        while taken > 0 && fallocate(&file, FallocateFlags::empty(), 0, taken).is_err() {
+            file.set_len(0).unwrap();
+            taken = taken.saturating_sub(PAGE);
         }
     }
 

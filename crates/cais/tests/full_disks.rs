@@ -46,7 +46,17 @@ struct Tight {
 impl Tight {
     fn new(size: u64) -> Self {
         let home = tempfile::TempDir::new().unwrap();
-        let disk = Disk::new(home.path(), size);
+        let disk = Disk::new(home.path().join("disk"), size);
+        Self::on(disk, home)
+    }
+
+    fn ext4(size: u64) -> Self {
+        let home = tempfile::TempDir::new().unwrap();
+        let disk = Disk::ext4(home.path().join("disk"), size);
+        Self::on(disk, home)
+    }
+
+    fn on(disk: Disk, home: tempfile::TempDir) -> Self {
         Self {
             daemon: TestDaemon::start_with(CAIS, &[&disk.data_root()]).unwrap(),
             disk,
@@ -145,9 +155,10 @@ fn loads_and_imports() {
     let path = |name: &str| source.scratch().join(name).to_string_lossy().into_owned();
     let (docker, tree) = (path("made.tar"), path("noise-4.tar"));
     source.docker(&["save", "-o", &docker, "made"]).unwrap();
-    let tight = Tight::new(16 << 20);
-    tight.makes(&["load", "-q", "-i", &docker], "made", &|| ());
-    tight.makes(&["import", &tree, "made"], "made", &|| ());
+    for tight in [Tight::new(16 << 20), Tight::ext4(24 << 20)] {
+        tight.makes(&["load", "-q", "-i", &docker], "made", &|| ());
+        tight.makes(&["import", &tree, "made"], "made", &|| ());
+    }
 }
 
 #[test]

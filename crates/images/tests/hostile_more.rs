@@ -181,6 +181,37 @@ fn cve_2014_9358_ids_and_paths_of_an_archive_lead_nowhere_outside() {
 }
 
 #[test]
+fn cve_2022_24778_encrypted_layers_are_not_taken_for_plain_ones_that_are_there() {
+    let root = Root::new();
+    let store = root.open();
+    let layer = Tar::default().file("f", b"x").end();
+    let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}});
+    let plain = json!([{"Config": "CONFIG", "RepoTags": [], "Layers": [blob(&digest(&layer))]}]);
+    load(&store, &archive(&config, &plain, &layer)).unwrap();
+    let config = config.to_string();
+    let describe = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
+    let kind = "application/vnd.oci.image.layer.v1.tar+encrypted";
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": describe("application/vnd.oci.image.config.v1+json", config.as_bytes()),
+        "layers": [describe(kind, b"ciphertext")],
+    })
+    .to_string();
+    let manifest = manifest.as_bytes();
+    let index =
+        json!({"manifests": [describe("application/vnd.oci.image.manifest.v1+json", manifest)]});
+    let secret = Tar::default()
+        .file(&blob(&digest(config.as_bytes())), config.as_bytes())
+        .file(&blob(&digest(manifest)), manifest)
+        .file("index.json", index.to_string().as_bytes());
+    let error = load(&store, &secret.end()).unwrap_err();
+    assert!(
+        error.contains("is encrypted, which is not supported"),
+        "{error}"
+    );
+}
+
+#[test]
 fn cve_2024_36620_cve_2024_36623_odd_histories_are_told() {
     let root = Root::new();
     let store = root.open();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cais_sys::failpoint;
-use cais_types::oci::{Descriptor, Document, Index, Manifest, Platform};
+use cais_types::oci::{Descriptor, Document, Index, Manifest, Platform, media_type};
 use cais_types::{Digest, Reference};
 use futures_util::future::try_join_all;
 use serde::Deserialize;
@@ -352,6 +352,13 @@ fn layers_of(
     manifest: &Manifest,
     config: &ConfigOutline,
 ) -> Result<Vec<(Descriptor, Digest)>, RegistryError> {
+    let mut layers = manifest.layers.iter();
+    if let Some(layer) = layers.find(|layer| media_type::is_encrypted(&layer.media_type)) {
+        return Err(RegistryError::Unusable(format!(
+            "layer {} is encrypted, which is not supported: {}",
+            layer.digest, layer.media_type
+        )));
+    }
     let diffs = config.rootfs.as_ref().map(|rootfs| &rootfs.diff_ids);
     let diffs = diffs.map(Vec::as_slice).unwrap_or_default();
     if diffs.len() != manifest.layers.len() {

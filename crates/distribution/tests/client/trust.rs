@@ -223,6 +223,33 @@ async fn cve_2021_41190_ghsa_xmmx_7jpf_fx42_what_is_a_manifest_and_an_index_is_n
     }
 }
 
+#[tokio::test]
+async fn cve_2022_24778_encrypted_layers_are_not_taken_for_plain_ones_that_are_there() {
+    let fake = Fake::start().await;
+    let mut manifest = fake.add_image("plain", &[noise(1, 5000)]);
+    let store = Arc::new(MemoryStore::default());
+    pull(&client(), &fake.name("a:plain"), &store)
+        .await
+        .unwrap();
+    // The same configuration, whose layers only who has the key may have.
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted";
+    manifest.layers[0].media_type = kind.to_owned();
+    manifest.layers[0].digest = super::digest(b"ciphertext");
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    fake.add_manifest("secret", media_type::MANIFEST, &bytes);
+    for store in [store, Arc::default()] {
+        let name = fake.name("a:secret");
+        let error = pull(&client(), &name, &store).await.unwrap_err();
+        assert!(
+            error
+                .message()
+                .contains("is encrypted, which is not supported"),
+            "{error}"
+        );
+        assert!(store.id_of(&name).is_none());
+    }
+}
+
 /// An index whose one entry says other things of the manifest than are true.
 async fn pull_through_index(change: impl FnOnce(&mut Descriptor)) -> cais_types::Result<()> {
     let fake = Fake::start().await;

@@ -312,6 +312,14 @@ fn oci_manifest(contents: &Contents, descriptor: &Descriptor) -> Result<Option<P
         let text = "invalid manifest: no config or no layers";
         return Err(ImageError::Archive(text.to_owned()));
     };
+    let mut encrypted = layers.iter();
+    if let Some(layer) = encrypted.find(|layer| media_type::is_encrypted(&layer.media_type)) {
+        let text = format!(
+            "layer {} is encrypted, which is not supported: {}",
+            layer.digest, layer.media_type
+        );
+        return Err(ImageError::Unsupported(text));
+    }
     let is_layer = |layer: &Descriptor| layer.media_type.contains("tar");
     if !layers.iter().all(is_layer) {
         return Ok(None);

@@ -46,6 +46,11 @@ pub mod media_type {
     pub fn is_manifest(media_type: &str) -> bool {
         matches!(media_type, MANIFEST | DOCKER_MANIFEST)
     }
+
+    /// Whether content of this type can be read with a key only (ocicrypt).
+    pub fn is_encrypted(media_type: &str) -> bool {
+        media_type.ends_with("+encrypted")
+    }
 }
 
 /// A reference to content (image-spec descriptor.md).
