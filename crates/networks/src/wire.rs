@@ -36,6 +36,8 @@ pub enum Attachment {
         parent: u32,
         /// What it is.
         kind: ChildKind,
+        /// What it is called until it is in its namespace: a name that nobody has on the host.
+        passing: String,
     },
 }
 
@@ -122,13 +124,17 @@ pub fn build(plan: Plan) -> thread::JoinHandle<Result<Built, NetworkError>> {
             sysctl::set_if_there("ipv6/conf/default/disable_ipv6", "1")
                 .map_err(NetworkError::during("disable_ipv6"))?;
         }
-        let numbered: Vec<(u32, &Interface)> = (plan.first_index..).zip(&plan.interfaces).collect();
+        let mut numbered: Vec<(u32, &Interface)> =
+            (plan.first_index..).zip(&plan.interfaces).collect();
         let mut batch = Messages::new();
         for (index, interface) in &numbered {
             attach(&mut batch, interface, *index, netns.as_fd());
         }
         host.run(&mut batch)
             .map_err(NetworkError::during("container interface"))?;
+        for (index, interface) in &mut numbered {
+            *index = arrive(&inside, interface)?.unwrap_or(*index);
+        }
         let mut batch = Messages::new();
         link::up(&mut batch, LOOPBACK);
         for (index, interface) in &numbered {
@@ -175,11 +181,19 @@ pub fn plug(
             set_all(&interface.sysctls)
         });
         if done.is_err() {
-            let mut batch = Messages::new();
-            link::delete(&mut batch, &interface.name);
-            let removed = inside.run(&mut batch);
-            if let Err(error) = removed {
-                tracing::warn!(%error, "an interface stays in a container");
+            let passing = match &interface.attachment {
+                Attachment::Veth { .. } => None,
+                Attachment::Child { passing, .. } => Some(passing),
+            };
+            for name in passing.into_iter().chain([&interface.name]) {
+                let mut batch = Messages::new();
+                link::delete(&mut batch, name);
+                match inside.run(&mut batch) {
+                    Err(error) if !error.is(rustix::io::Errno::NODEV) => {
+                        tracing::warn!(%error, "an interface stays in a container");
+                    }
+                    _ => {}
+                }
             }
             let _ = change_defaults(inside, (after, before));
         }
@@ -193,6 +207,7 @@ fn set_up(
     defaults: (&Defaults, &Defaults),
 ) -> Result<(), NetworkError> {
     let task = "container interface";
+    arrive(inside, interface)?;
     let found = link::find(inside, &interface.name).map_err(NetworkError::during(task))?;
     let found = found.ok_or_else(|| NetworkError::NotFound(interface.name.clone()))?;
     let mut batch = Messages::new();
@@ -248,6 +263,20 @@ fn namespace() -> io::Result<(OwnedFd, Socket)> {
     Ok((cais_sys::netns::current()?, Socket::route()?))
 }
 
+/// Gives an interface its name that came under another one, and answers its number.
+fn arrive(inside: &Socket, interface: &Interface) -> Result<Option<u32>, NetworkError> {
+    let task = "container interface";
+    let Attachment::Child { passing, .. } = &interface.attachment else {
+        return Ok(None);
+    };
+    let found = link::find(inside, passing).map_err(NetworkError::during(task))?;
+    let found = found.ok_or_else(|| NetworkError::NotFound(passing.clone()))?;
+    let mut batch = Messages::new();
+    link::rename(&mut batch, found.index, &interface.name);
+    inside.run(&mut batch).map_err(NetworkError::during(task))?;
+    Ok(Some(found.index))
+}
+
 /// Makes the interface, from the host's side.
 fn attach(batch: &mut Messages, interface: &Interface, index: u32, netns: BorrowedFd<'_>) {
     match &interface.attachment {
@@ -266,12 +295,15 @@ fn attach(batch: &mut Messages, interface: &Interface, index: u32, netns: Borrow
             );
             link::port_up(batch, name, *mode);
         }
-        Attachment::Child { parent, kind } => child::add_child(
+        Attachment::Child {
+            parent,
+            kind,
+            passing,
+        } => child::add_child(
             batch,
             &Child {
                 parent: *parent,
-                name: &interface.name,
-                index,
+                name: passing,
                 netns,
                 mac: interface.mac,
                 mtu: interface.mtu,

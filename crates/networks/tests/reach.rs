@@ -159,7 +159,11 @@ fn the_loopback_address_refuses_at_once_with_bridge_netfilter() {
 
 fn published_between_containers(filtered: bool) {
     on_host(move |host| {
-        bridge_netfilter(filtered);
+        if filtered {
+            bridge_netfilter(true);
+        } else {
+            without_bridge_netfilter();
+        }
         let store = host.store();
         let web = store.open(&request(1, &[("80/tcp", "", "8080")])).unwrap();
         let other = store.open(&request(2, &[])).unwrap();
@@ -189,7 +193,11 @@ fn containers_reach_published_ports_with_bridge_netfilter() {
 
 fn without_icc(filtered: bool) {
     on_host(move |host| {
-        bridge_netfilter(filtered);
+        if filtered {
+            bridge_netfilter(true);
+        } else {
+            without_bridge_netfilter();
+        }
         let mut config = host.config();
         config.icc = false;
         let store = host.store_with(config);

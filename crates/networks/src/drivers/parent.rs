@@ -50,8 +50,8 @@ impl NetworkDriver for Macvlan {
         lower(record)
     }
 
-    fn attachment(&self, place: &Place<'_>, _endpoint: &EndpointRecord) -> Attachment {
-        attachment(place)
+    fn attachment(&self, place: &Place<'_>, endpoint: &EndpointRecord) -> Attachment {
+        attachment(place, endpoint)
     }
 
     fn mac(&self, wanted: Option<Mac>) -> Result<Mac, NetworkError> {
@@ -104,8 +104,8 @@ impl NetworkDriver for Ipvlan {
         lower(record)
     }
 
-    fn attachment(&self, place: &Place<'_>, _endpoint: &EndpointRecord) -> Attachment {
-        attachment(place)
+    fn attachment(&self, place: &Place<'_>, endpoint: &EndpointRecord) -> Attachment {
+        attachment(place, endpoint)
     }
 
     fn mac(&self, wanted: Option<Mac>) -> Result<Mac, NetworkError> {
@@ -271,10 +271,11 @@ fn lower(record: &NetworkRecord) -> Result<(), NetworkError> {
     }
 }
 
-fn attachment(place: &Place<'_>) -> Attachment {
+fn attachment(place: &Place<'_>, endpoint: &EndpointRecord) -> Attachment {
     let mode = place.network.parent.as_ref().map(|parent| parent.mode);
     Attachment::Child {
         parent: place.interface,
+        passing: format!("ch{}", &endpoint.id[..12]),
         kind: match mode {
             Some(ParentMode::Ipvlan(mode, flag)) => ChildKind::Ipvlan(mode, flag),
             Some(ParentMode::Macvlan(mode)) => ChildKind::Macvlan(mode),

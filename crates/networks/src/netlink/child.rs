@@ -118,10 +118,8 @@ pub enum ChildKind {
 pub struct Child<'a> {
     /// Interface number of the parent.
     pub parent: u32,
-    /// Name in `netns`.
+    /// Name in `netns`, which nobody has in the socket's namespace either: before Linux 6.15 the kernel looks there.
     pub name: &'a str,
-    /// Interface number in `netns`; 0 for any.
-    pub index: u32,
     /// Where it goes.
     pub netns: BorrowedFd<'a>,
     /// Ethernet address; ipvlan has none of its own.
@@ -135,7 +133,7 @@ pub struct Child<'a> {
 /// Asks for a child that is down.
 pub fn add_child(batch: &mut Messages, child: &Child<'_>) {
     batch
-        .begin(RTM_NEWLINK, CREATE | EXCLUSIVE, &info(child.index, 0, 0))
+        .begin(RTM_NEWLINK, CREATE | EXCLUSIVE, &info(0, 0, 0))
         .put_str(IFLA_IFNAME, child.name)
         .put_u32(IFLA_LINK, child.parent)
         .put_u32(IFLA_NET_NS_FD, child.netns.as_raw_fd().cast_unsigned());

@@ -222,6 +222,13 @@ pub fn up_by_name(batch: &mut Messages, name: &str) {
         .put_str(IFLA_IFNAME, name);
 }
 
+/// Renames an interface that is down.
+pub fn rename(batch: &mut Messages, index: u32, name: &str) {
+    batch
+        .begin(RTM_NEWLINK, 0, &info(index, 0, 0))
+        .put_str(IFLA_IFNAME, name);
+}
+
 /// Removes an interface by name.
 pub fn delete(batch: &mut Messages, name: &str) {
     batch
