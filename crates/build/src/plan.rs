@@ -69,7 +69,14 @@ pub fn plan(request: &BuildRequest, file: Dockerfile, wanted: Option<&Platform>)
         let base = base(request, &file, &bases[index], index);
         let platform = match &stage.from.platform {
             Some(word) => own_platform(&expand(&global, word, stage)?, stage)?,
-            None => wanted.cloned(),
+            // A stage on another one is for whatever that is for.
+            None => match base {
+                Base::Stage(below) => {
+                    let below = stages.iter().find(|planned| planned.index == below);
+                    below.and_then(|planned| planned.platform.clone())
+                }
+                _ => wanted.cloned(),
+            },
         };
         stages.push(PlannedStage {
             index,

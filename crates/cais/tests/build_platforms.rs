@@ -355,6 +355,26 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
 }
 
 #[test]
+fn stages_on_a_stage_of_this_machine_run_here() {
+    let daemon = daemon();
+    let text = "FROM --platform=$BUILDPLATFORM busybox AS first\nFROM first AS second\nRUN echo $(uname -m) >/made\n\
+        COPY --from=busybox /bin/true /true\nFROM scratch\nCOPY --from=second /made /made\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let told = build(
+        &daemon,
+        &context,
+        &[
+            "--platform=linux/arm64,linux/s390x",
+            "--progress=plain",
+            "-t",
+            "made",
+        ],
+    );
+    assert!(told.contains("[linux/amd64->linux/s390x second "), "{told}");
+    assert_eq!(inspect(&daemon, "made", "{{.Architecture}}"), "arm64");
+}
+
+#[test]
 fn a_command_of_another_platform_needs_an_emulator() {
     let daemon = daemon();
     // A program of a machine there is not: the kernel knows no way to run it.
