@@ -355,6 +355,27 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
 }
 
 #[test]
+fn what_a_name_of_several_images_has_is_not_the_caches_alone() {
+    let daemon = daemon();
+    let context = Context::new(&[("Dockerfile", CROSS)]);
+    build(&daemon, &context, &[BOTH, "-t", "made:1"]);
+    daemon.cais(&["builder", "prune", "-f"]).unwrap();
+    let told = build(
+        &daemon,
+        &context,
+        &[BOTH, "-t", "made:1", "--progress=plain"],
+    );
+    let copies = told
+        .lines()
+        .filter(|line| line.contains("] COPY ") || line.ends_with("CACHED"));
+    let copies: Vec<&str> = copies.collect();
+    let found = copies
+        .windows(2)
+        .filter(|pair| pair[0].contains("] COPY ") && pair[1].ends_with("CACHED"));
+    assert_eq!(found.count(), 2, "both images are still steps: {told}");
+}
+
+#[test]
 fn stages_on_a_stage_of_this_machine_run_here() {
     let daemon = daemon();
     let text = "FROM --platform=$BUILDPLATFORM busybox AS first\nFROM first AS second\nRUN echo $(uname -m) >/made\n\

@@ -168,7 +168,7 @@ impl Records {
         let images = self.images.list(true);
         let named: HashSet<Digest> = images
             .iter()
-            .filter(|one| !one.references.is_empty())
+            .filter(|one| !one.references.is_empty() || self.images.is_member(&one.image.id))
             .map(|one| one.image.id)
             .collect();
         let images: HashMap<_, _> = images
