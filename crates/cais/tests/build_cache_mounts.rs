@@ -164,6 +164,37 @@ fn a_cache_that_a_step_uses_is_not_replaced() {
 }
 
 #[test]
+fn what_a_daemon_that_was_killed_left_half_made_goes() {
+    let mut daemon = daemon();
+    run_step(&daemon, &[], "id=deps,target=/c", "touch /c/file");
+    daemon.kill().unwrap();
+    let caches = daemon.data_root().join("build/caches");
+    let whole = fs::read_dir(&caches)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    for half in ["import-0", "new"] {
+        fs::create_dir_all(whole.with_extension(half).join("below")).unwrap();
+    }
+    daemon.restart().unwrap();
+    wait_until("only the whole cache is left", || {
+        let left = fs::read_dir(&caches)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        left.eq([whole.clone()])
+    });
+    let seen = run_step(
+        &daemon,
+        &[],
+        "id=deps,target=/c",
+        "sh -c 'test -e /c/file && echo there'",
+    );
+    assert!(seen.contains(" there"), "{seen}");
+}
+
+#[test]
 fn a_cache_begins_with_a_directory_of_another_context() {
     let daemon = daemon();
     let seed = Context::new(&[("sub/file", "seed\n")]);

@@ -81,6 +81,21 @@ pub fn is_used(id: &str) -> bool {
     used.contains_key(id)
 }
 
+/// Removes what a daemon that was killed has left half made: directories of caches have no dot in their names.
+pub fn remove_leftovers(directory: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some() {
+            super::context::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The directories of caches.
 pub struct Caches {
     pub directory: PathBuf,

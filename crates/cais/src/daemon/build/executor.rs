@@ -101,6 +101,9 @@ pub async fn remove_leftovers(engine: &Engine, running: &Running, directory: &st
         tracing::warn!(%error, "containers of builds that ended badly stay");
     }
     trees::remove_leftovers(&directory.join("mounts"));
+    if let Err(error) = caches::remove_leftovers(&directory.join("caches")) {
+        tracing::warn!(%error, "caches that are half made stay");
+    }
     if let Err(error) = super::context::remove(&directory.join("contexts")) {
         tracing::warn!(%error, "contexts of builds that ended badly stay");
     }
