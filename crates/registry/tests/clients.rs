@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use cais_distribution::client::{Client, ClientConfig, RawManifest};
 use cais_registry::{AuthConfig, TlsFiles};
+use cais_testkit::http::Http;
 use cais_testkit::{BaseImage, base_image};
 
-use super::{Ours, status};
+use super::peer::Peer;
+use super::{INDEX, MANIFEST, Ours, digest, manifest, push_blob, push_image, status};
 
 fn run(program: &str, args: &[&str], home: &Path) -> Result<String, String> {
     let output = Command::new(program)
@@ -20,6 +23,66 @@ fn run(program: &str, args: &[&str], home: &Path) -> Result<String, String> {
         Ok(text(&output.stdout))
     } else {
         Err(format!("{program} {args:?}: {}", text(&output.stderr)))
+    }
+}
+
+/// Puts a document with our own client.
+fn put(http: &Http, name: &str, document: &serde_json::Value) -> String {
+    let bytes = document.to_string().into_bytes();
+    let own = digest(&bytes);
+    let raw = RawManifest {
+        bytes: bytes.into(),
+        media_type: MANIFEST.to_owned(),
+        digest: own.parse().unwrap(),
+    };
+    let reference = format!("{}/{name}@{own}", http.address).parse().unwrap();
+    let client = Client::new(ClientConfig::default()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime
+        .block_on(client.put_manifest(&reference, &raw, None))
+        .unwrap();
+    own
+}
+
+#[test]
+fn our_client_keeps_the_list_of_referrers_where_the_registry_does_not() {
+    let (ours, peer) = (Ours::start(), Peer::start());
+    let peer = peer.as_ref().map(|peer| (&peer.http, false));
+    for (http, keeps_lists) in [(&ours.http, true)].into_iter().chain(peer) {
+        let image = push_image(http, "a", "v1", "x");
+        push_blob(http, "a", b"{}");
+        let about = |kind: &str| {
+            let mut document = manifest(b"{}", &[]);
+            document["artifactType"] = kind.into();
+            document["annotations"] = serde_json::json!({"of": kind});
+            document["subject"] =
+                serde_json::json!({"mediaType": MANIFEST, "digest": image, "size": 1});
+            put(http, "a", &document)
+        };
+        // The second one again: it is listed once.
+        let put = ["application/one", "application/two", "application/two"].map(about);
+        let tag = format!("/v2/a/manifests/{}", image.replace(':', "-"));
+        let list = match keeps_lists {
+            true => {
+                assert_eq!(status(http, &tag), 404, "no tag where there is a list");
+                http.get(&format!("/v2/a/referrers/{image}")).unwrap()
+            }
+            false => http.send("GET", &tag, &[("Accept", INDEX)], &[]).unwrap(),
+        };
+        let listed = list.json()["manifests"].as_array().cloned();
+        let listed = listed.unwrap_or_else(|| panic!("{}", list.text()));
+        let mut found: Vec<_> = listed
+            .iter()
+            .map(|one| {
+                let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+                assert_eq!(one["annotations"]["of"], one["artifactType"]);
+                (text(&one["artifactType"]), text(&one["digest"]))
+            })
+            .collect();
+        found.sort();
+        let kinds = ["application/one", "application/two"].map(str::to_owned);
+        let wanted: Vec<_> = kinds.into_iter().zip(put).collect();
+        assert_eq!(found, wanted);
     }
 }
 

@@ -26,6 +26,7 @@ mod request;
 mod retry;
 mod session;
 pub mod store;
+mod subject;
 mod tls;
 mod tls_words;
 mod transfers;
@@ -184,9 +185,7 @@ impl Client {
     ) -> Result<()> {
         let put = async {
             let target = self.shared.push_target(reference, auth.as_ref()).await?;
-            target
-                .put_manifest(pull::wanted_word(reference), manifest)
-                .await
+            subject::put_manifest(&target, pull::wanted_word(reference), manifest).await
         };
         put.await.map_err(RegistryError::plain)
     }

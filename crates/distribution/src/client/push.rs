@@ -16,6 +16,7 @@ use super::registry::Shared;
 use super::repository::{Repository, digest_of};
 use super::request::{PushRequest, PushedReference, RawManifest};
 use super::store::{Compression, PushStore, PushedImage, PushedLayer, PushedSet};
+use super::subject;
 use super::transfers::blocking;
 use super::upload::{Uploads, compression_of};
 
@@ -169,7 +170,7 @@ async fn manifest_by_digest(
     let descriptor = document.descriptor.clone();
     let manifest = raw(document);
     let digest = manifest.digest.to_string();
-    uploads.target.put_manifest(&digest, &manifest).await?;
+    subject::put_manifest(uploads.target, &digest, &manifest).await?;
     Ok(descriptor)
 }
 
@@ -189,7 +190,7 @@ async fn name(
     manifest: RawManifest,
 ) -> Result<PushedReference, RegistryError> {
     let tag = reference.tag().unwrap_or("latest");
-    uploads.target.put_manifest(tag, &manifest).await?;
+    subject::put_manifest(uploads.target, tag, &manifest).await?;
     let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
     uploads
         .progress

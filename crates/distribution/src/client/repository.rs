@@ -149,12 +149,12 @@ impl Repository {
         Ok(manifest)
     }
 
-    /// Puts a manifest under a tag or its digest.
+    /// Puts a manifest under a tag or its digest; answers the subject that the registry says to have noted.
     pub async fn put_manifest(
         &self,
         reference: &str,
         manifest: &RawManifest,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Option<Digest>, RegistryError> {
         let mut call = self.call(
             Method::PUT,
             &format!("manifests/{reference}"),
@@ -166,15 +166,24 @@ impl Repository {
         call.headers.insert(CONTENT_TYPE, kind);
         call.body = Some(manifest.bytes.clone());
         let response = self.session.send(&call).await?;
-        let answered = response.headers().get("docker-content-digest");
-        let answered = answered.and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
-        match answered {
+        let told = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok()?.parse::<Digest>().ok()
+        };
+        match told("docker-content-digest") {
             Some(other) if other != manifest.digest => Err(RegistryError::Digest {
                 what: "manifest",
                 digest: manifest.digest,
             }),
-            _ => Ok(()),
+            _ => Ok(told("oci-subject")),
         }
+    }
+
+    /// Asks for the list of what is about a manifest.
+    pub async fn referrers(&self, subject: &Digest) -> Result<(), RegistryError> {
+        let path = format!("referrers/{subject}");
+        let call = self.call(Method::GET, &path, self.push_scope(None));
+        self.session.send(&call).await.map(drop)
     }
 
     /// All tags, page by page.
