@@ -129,7 +129,7 @@ pub trait Images: Send + Sync {
     ) -> Result<Answers<Bytes>>;
     async fn save(&self, names: Vec<String>, platform: Option<Platform>) -> Result<Answers<Bytes>>;
     /// `GET /cais/images/{name}/tree`; the image's file system as a tar stream.
-    async fn tree(&self, name: String) -> Result<Answers<Bytes>>;
+    async fn tree(&self, name: String, directory: String) -> Result<Answers<Bytes>>;
     /// `POST /images/create?fromSrc=-`; JSON progress lines.
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>>;
     /// `POST /cais/system/check`; one JSON line per item.

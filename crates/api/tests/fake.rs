@@ -288,7 +288,7 @@ impl Images for Engine {
             Err(Error::internal("broken archive")),
         ])))
     }
-    async fn tree(&self, _: String) -> Result<Answers<Bytes>> {
+    async fn tree(&self, _: String, _: String) -> Result<Answers<Bytes>> {
         no()
     }
     async fn save(&self, names: Vec<String>, _: Option<Platform>) -> Result<Answers<Bytes>> {

@@ -330,16 +330,16 @@ impl Prepared {
         let mut told: Vec<&Made> = made.iter().collect();
         told.sort_by_key(|one| std::cmp::Reverse(fit(one)));
         for one in &told {
-            let id = one.image;
+            let (id, platform) = (one.image, one.platform.to_string());
+            match made.len() {
+                1 if self.request.quiet => {}
+                1 => send(json!({ "aux": { "ID": id.to_string() } }))?,
+                _ => send(json!({ "aux": { "ID": id.to_string(), "Platform": platform } }))?,
+            }
             if self.request.quiet {
                 send(json!({ "stream": format!("{id}\n") }))?;
                 continue;
             }
-            let mut aux = json!({ "ID": id.to_string() });
-            if made.len() > 1 {
-                aux["Platform"] = json!(one.platform.to_string());
-            }
-            send(json!({ "aux": aux }))?;
             send(json!({ "stream": format!("Successfully built {}\n", id.short()) }))?;
         }
         let annotations = &self.request.annotations;

@@ -185,6 +185,41 @@ fn names_of_several_images_are_copied_pushed_and_removed_as_a_whole() {
 }
 
 #[test]
+fn files_of_several_platforms_are_one_archive() {
+    let daemon = daemon();
+    let context = Context::new(&[("Dockerfile", CROSS)]);
+    let scratch = tempfile::tempdir().unwrap();
+    let listed = daemon.cais_output(&[
+        "build",
+        BOTH,
+        "-q",
+        "-o",
+        "-",
+        &context.path().to_string_lossy(),
+    ]);
+    let all = scratch.path().join("files.tar");
+    fs::write(&all, listed.unwrap().stdout).unwrap();
+    let names = run(Command::new("tar").arg("tf").arg(&all));
+    assert_eq!(
+        names.lines().collect::<std::collections::BTreeSet<_>>(),
+        [
+            "linux_amd64/",
+            "linux_amd64/arch",
+            "linux_arm64/",
+            "linux_arm64/arch"
+        ]
+        .into()
+    );
+    assert_eq!(
+        run(Command::new("tar")
+            .arg("xOf")
+            .arg(&all)
+            .arg("linux_arm64/arch")),
+        "arm64"
+    );
+}
+
+#[test]
 fn an_archive_has_all_platforms_and_a_restart_forgets_none() {
     let mut daemon = daemon();
     let context = Context::new(&[("Dockerfile", CROSS)]);

@@ -48,7 +48,7 @@ pub use model::{Image, KeptManifest, NamedImage};
 pub use snapshot::OverlayDirs;
 pub use squash::SquashRequest;
 pub use store::Store;
-pub use tarball::export::export;
+pub use tarball::export::{export, export_below};
 pub use tarball::extract::{Totals, extract_into, is_archive};
 pub use transfer::{Form, Incoming, Kept, Outgoing, OutgoingLayer, PushCompression, SeenForm};
 pub use usage::GcPolicy;

@@ -112,7 +112,8 @@ async fn save(call: Call) -> Result<Reply> {
 
 async fn tree(call: Call) -> Result<Reply> {
     let name = call.name().to_owned();
-    let archive = call.backends.images.tree(name).await?;
+    let directory = call.query.text("directory").unwrap_or_default();
+    let archive = call.backends.images.tree(name, directory).await?;
     Ok(reply::stream("application/x-tar", archive))
 }
 

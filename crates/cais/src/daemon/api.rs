@@ -230,8 +230,8 @@ impl backend::Images for ImageBackend {
     async fn save(&self, names: Vec<String>, platform: Option<Platform>) -> Result<Answers<Bytes>> {
         self.0.save(names, platform).await
     }
-    async fn tree(&self, name: String) -> Result<Answers<Bytes>> {
-        self.0.tree(name).await
+    async fn tree(&self, name: String, directory: String) -> Result<Answers<Bytes>> {
+        self.0.tree(name, directory).await
     }
     async fn import(&self, query: ImportQuery, archive: Upload) -> Result<Answers<Bytes>> {
         self.0.import(query, archive).await

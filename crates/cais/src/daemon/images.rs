@@ -393,8 +393,8 @@ impl ImageCatalog for Images {
         Ok(self.0.open_image_root(image)?)
     }
 
-    fn export(&self, root: BorrowedFd<'_>, mut out: &mut dyn Write) -> Result<()> {
-        cais_images::export(root, &mut out)
+    fn export(&self, root: BorrowedFd<'_>, directory: &str, mut out: &mut dyn Write) -> Result<()> {
+        cais_images::export_below(root, directory, &mut out)
             .map_err(|error| Error::internal(format!("export: {error}")).with_source(error))
     }
 }

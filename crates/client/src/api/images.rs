@@ -162,10 +162,12 @@ impl Client {
             .await
     }
 
-    /// `GET /cais/images/{name}/tree`: the image's file system as a tar stream; only cais has it.
-    pub async fn image_tree(&self, name: &str) -> Result<ByteStream> {
+    /// `GET /cais/images/{name}/tree`: the image's file system as a tar stream, below a directory if one is named; only cais
+    /// has it.
+    pub async fn image_tree(&self, name: &str, directory: Option<&str>) -> Result<ByteStream> {
         let path = format!("/cais/images/{}/tree", crate::path::segment(name));
-        self.call(Method::GET, &path).stream().await
+        let call = self.call(Method::GET, &path);
+        call.query_opt("directory", directory).stream().await
     }
 
     /// `POST /images/create?fromSrc=`; progress documents.

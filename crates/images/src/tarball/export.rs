@@ -21,6 +21,11 @@ const DEPTH_MAX: usize = 900;
 /// Writes everything below `root` (the root directory itself left out, as `docker export` does). Other mounts in the tree
 /// show as the empty directories or files they cover.
 pub fn export(root: BorrowedFd<'_>, out: &mut impl Write) -> io::Result<()> {
+    export_below(root, "", out)
+}
+
+/// The same, everything below a directory of this name in the archive; none without a name.
+pub fn export_below(root: BorrowedFd<'_>, directory: &str, out: &mut impl Write) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(root, c".", flags, Mode::empty())?;
     let mut exporter = Exporter {
@@ -28,7 +33,24 @@ pub fn export(root: BorrowedFd<'_>, out: &mut impl Write) -> io::Result<()> {
         links: HashMap::new(),
         buffer: vec![0; BUFFER],
     };
-    exporter.directory(&root, &mut Vec::new(), 0)?;
+    let mut path = Vec::new();
+    if !directory.is_empty() {
+        path = format!("{directory}/").into_bytes();
+        let header = HeaderBlock {
+            path: &path,
+            link: &[],
+            flag: b'5',
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            seconds: 0,
+            nanoseconds: 0,
+            device: (0, 0),
+        };
+        header.write(exporter.out, &[])?;
+    }
+    exporter.directory(&root, &mut path, 0)?;
     exporter.out.write_all(&[0; 2 * BLOCK])
 }
 

@@ -71,11 +71,12 @@ impl Images {
         }))
     }
 
-    /// `GET /cais/images/{name}/tree`: what a container of the image would find, as a tar stream.
+    /// `GET /cais/images/{name}/tree`: what a container of the image would find, as a tar stream, below a directory if one is
+    /// named.
     ///
     /// # Errors
     /// Not found.
-    pub async fn tree(&self, name: String) -> Result<Answers<Bytes>> {
+    pub async fn tree(&self, name: String, directory: String) -> Result<Answers<Bytes>> {
         let found = self.with_catalog(move |catalog| catalog.inspect(&name, None));
         let id: Digest = found.await?.id.parse().map_err(|error| {
             Error::internal(format!("the catalog has an image without an id: {error}"))
@@ -83,7 +84,7 @@ impl Images {
         let catalog = Arc::clone(&self.catalog);
         Ok(answer(move |out: &mut AnswerWriter| {
             let root = catalog.open_image_root(&id)?;
-            catalog.export(root.as_fd(), out)
+            catalog.export(root.as_fd(), &directory, out)
         }))
     }
 
@@ -98,7 +99,7 @@ impl Images {
         self.house.events.container(&record, "export", &[]);
         Ok(answer(move |out: &mut AnswerWriter| {
             let root = open_root(&*catalog, &record)?;
-            catalog.export(root.as_fd(), out)
+            catalog.export(root.as_fd(), "", out)
         }))
     }
 }

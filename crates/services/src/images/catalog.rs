@@ -140,6 +140,6 @@ pub trait ImageCatalog: Send + Sync {
     fn open_root(&self, container: &ContainerId, image: &Digest) -> Result<OwnedFd>;
     /// The root of an image, as a read-only mount that is attached nowhere.
     fn open_image_root(&self, image: &Digest) -> Result<OwnedFd>;
-    /// Writes a tree as a tar stream.
-    fn export(&self, root: BorrowedFd<'_>, out: &mut dyn Write) -> Result<()>;
+    /// Writes a tree as a tar stream, below a directory of this name if it has one.
+    fn export(&self, root: BorrowedFd<'_>, directory: &str, out: &mut dyn Write) -> Result<()>;
 }

@@ -20,6 +20,8 @@ use crate::flags::Parsed;
 use crate::new_file::NewFile;
 use crate::terminal;
 
+/// Bytes of zeros that end an archive.
+const ARCHIVE_END: usize = 1024;
 /// Pieces of an archive that may wait to be unpacked.
 const DEPTH: usize = 4;
 
@@ -63,12 +65,12 @@ pub struct Built<'a> {
 
 impl Built<'_> {
     /// Where the files of each image go: of several platforms each has a directory, `linux_amd64`.
-    fn directories(&self, top: &Path) -> Vec<(PathBuf, &str)> {
+    fn directories(&self) -> Vec<(Option<String>, &str)> {
         match self.images {
-            [] => vec![(top.to_owned(), self.id)],
+            [] => vec![(None, self.id)],
             images => images
                 .iter()
-                .map(|(platform, id)| (top.join(platform.replace('/', "_")), id.as_str()))
+                .map(|(platform, id)| (Some(platform.replace('/', "_")), id.as_str()))
                 .collect(),
         }
     }
@@ -173,11 +175,10 @@ impl Outputs {
     /// Refuses what cannot be done, before anything is built.
     ///
     /// # Errors
-    /// A push without a name; an archive of several platforms without one, or of their files.
+    /// A push without a name; an archive of several platforms without one.
     pub fn check(&self, names: &[String], several: bool) -> Result<()> {
         for output in self.list.iter().filter(|_| several) {
             let text = match output {
-                Output::FilesArchive(_) => "type=tar of several platforms is not built yet",
                 Output::ImageArchive(_) if names.is_empty() => {
                     "an archive of several platforms needs a name (-t)"
                 }
@@ -200,14 +201,14 @@ impl Outputs {
             match output {
                 Output::Names(_) => {}
                 Output::Files(path) => {
-                    for (directory, id) in built.directories(path) {
-                        let files = app.client()?.image_tree(id).await?;
+                    for (directory, id) in built.directories() {
+                        let directory = path.join(directory.unwrap_or_default());
+                        let files = app.client()?.image_tree(id, None).await?;
                         unpack(files, directory).await?;
                     }
                 }
                 Output::FilesArchive(to) => {
-                    let files = app.client()?.image_tree(built.id).await?;
-                    write(app, files, to).await?;
+                    write_files(app, built, to).await?;
                 }
                 Output::ImageArchive(to) => {
                     let by_id = [built.id.to_owned()];
@@ -279,6 +280,34 @@ fn archive(path: &str) -> std::result::Result<Destination, String> {
         Ok(metadata) if metadata.is_dir() => Err(format!("destination file {path} is a directory")),
         _ => Ok(Destination::File(path.into())),
     }
+}
+
+/// Writes the files of all images as one archive.
+async fn write_files(app: &App, built: &Built<'_>, to: &Destination) -> Result<()> {
+    let mut file = match to {
+        Destination::Stdout => None,
+        Destination::File(path) => Some(NewFile::create(path)?),
+    };
+    let mut held = Vec::new();
+    for (directory, id) in built.directories() {
+        // What ends an archive is left out where another one follows.
+        held.clear();
+        let mut archive = app.client()?.image_tree(id, directory.as_deref()).await?;
+        while let Some(piece) = archive.next().await {
+            held.extend_from_slice(&piece?);
+            let ready = held.len().saturating_sub(ARCHIVE_END);
+            match &mut file {
+                None => app.printer.out_bytes(&held[..ready])?,
+                Some(file) => file.write_all(&held[..ready])?,
+            }
+            held.drain(..ready);
+        }
+    }
+    match &mut file {
+        None => app.printer.out_bytes(&held)?,
+        Some(file) => file.write_all(&held)?,
+    }
+    Ok(file.map_or(Ok(()), NewFile::keep)?)
 }
 
 async fn write(app: &App, mut archive: ByteStream, to: &Destination) -> Result<()> {
