@@ -42,6 +42,7 @@ mod matrix;
 mod names;
 mod network_deaths;
 mod network_faces;
+mod network_flags;
 mod network_kills;
 mod networks;
 mod policies;

@@ -138,7 +138,7 @@ fn links_are_names_of_their_targets() {
 }
 
 #[test]
-fn the_host_has_a_name_everywhere() {
+fn moby_21860_the_host_has_a_name_everywhere() {
     let daemon = daemon();
     let gateway = daemon.subnet().gateway();
     let gateway = gateway.split('/').next().unwrap();

@@ -32,7 +32,7 @@ fn addresses(netns: &OwnedFd) -> Vec<String> {
 }
 
 #[test]
-fn an_ipv6_network_has_a_unique_local_subnet_that_stays() {
+fn moby_41703_an_ipv6_network_has_a_unique_local_subnet_that_stays() {
     on_host(|host| {
         let store = host.store();
         store.create_network(&six("six")).unwrap();
@@ -81,7 +81,7 @@ fn an_ipv6_network_has_a_unique_local_subnet_that_stays() {
 }
 
 #[test]
-fn ipv4_can_be_switched_off() {
+fn moby_48237_ipv4_can_be_switched_off() {
     on_host(|host| {
         let store = host.store();
         let wanted = NetworkRequest {
@@ -233,7 +233,7 @@ for _ in range(3):
 }
 
 #[test]
-fn two_hundred_networks_get_subnets_that_avoid_routes_of_the_host() {
+fn moby_29376_two_hundred_networks_get_subnets_that_avoid_routes_of_the_host() {
     on_host(|host| {
         output("ip", &["route", "add", "172.18.5.0/24", "dev", "wire0"]);
         let store = host.store();

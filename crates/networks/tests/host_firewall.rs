@@ -26,7 +26,7 @@ fn rule(words: &str) {
 }
 
 #[test]
-fn the_hosts_input_rules_decide_who_reaches_published_ports() {
+fn moby_22054_the_hosts_input_rules_decide_who_reaches_published_ports() {
     on_host(|host| {
         let store = host.store_with(config(&host));
         let ports = [

@@ -249,7 +249,7 @@ fn cve_2024_29018_internal_networks_ask_nobody_outside() {
 }
 
 #[test]
-fn silent_resolvers_do_not_hold_others_up() {
+fn moby_22185_silent_resolvers_do_not_hold_others_up() {
     on_host(|host| {
         host_file(
             &host,

@@ -8,7 +8,7 @@ use crate::host::{
 };
 
 #[test]
-fn the_outside_sees_the_host_and_published_ports_only() {
+fn moby_41872_moby_45610_the_outside_sees_the_host_and_published_ports_only() {
     on_host(|host| {
         let store = host.store();
         let ports = [
