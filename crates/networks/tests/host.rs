@@ -181,11 +181,12 @@ pub fn serve_udp(space: &OwnedFd, port: u16) {
     });
 }
 
-/// How long nobody answers before nobody is there; `CAIS_PATIENCE` in milliseconds, for slow machines.
+/// How long nobody answers before nobody is there; `CAIS_PATIENCE` in milliseconds, for slow machines. The kernel asks for a
+/// neighbour, and sends the first packet of a connection, a second time after a second.
 fn patience() -> Duration {
     let given = std::env::var("CAIS_PATIENCE").ok();
     let given = given.and_then(|text| text.parse().ok());
-    Duration::from_millis(given.unwrap_or(400))
+    Duration::from_millis(given.unwrap_or(1300))
 }
 
 /// What the server at an address answers to the calling thread's namespace.
