@@ -119,6 +119,28 @@ pub fn remove(socket: &Socket, name: &str) -> Result<(), NetworkError> {
     }
 }
 
+/// The Ethernet address that goes with an IP address, of the locally administered kind. Whoever has the IP address next, or
+/// again after a restart, has the same one: what neighbours remember stays right.
+pub fn mac_of(address: IpAddr) -> Mac {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            [0x02, 0x42, a, b, c, d]
+        }
+        IpAddr::V6(address) => {
+            // FNV-1a, of which 40 bits are enough for the endpoints of a network.
+            let hash = address
+                .octets()
+                .into_iter()
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
+            let [a, b, c, d, e, ..] = hash.to_be_bytes();
+            [0x06, a, b, c, d, e]
+        }
+    }
+}
+
 /// A random Ethernet address of the locally administered kind.
 pub fn random_mac() -> Result<Mac, NetworkError> {
     let mut mac: Mac = random()?;

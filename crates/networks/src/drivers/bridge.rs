@@ -7,7 +7,7 @@ use crate::bridge::{self, Bridge};
 use crate::config::Config;
 use crate::error::NetworkError;
 use crate::netlink::Socket;
-use crate::netlink::link::{Mac, find};
+use crate::netlink::link::find;
 use crate::store::{BridgeRecord, EndpointRecord, GatewayMode, NetworkRecord};
 use crate::wire::Attachment;
 
@@ -139,10 +139,6 @@ impl NetworkDriver for BridgeDriver {
             bridge: place.interface,
             mode: bridge::port_mode(icc, place.publishes),
         }
-    }
-
-    fn mac(&self, wanted: Option<Mac>) -> Result<Mac, NetworkError> {
-        wanted.map_or_else(bridge::random_mac, Ok)
     }
 
     fn leads_out(&self, network: &NetworkRecord) -> Leads {

@@ -4,6 +4,9 @@ mod bridge;
 mod options;
 mod parent;
 
+use std::net::IpAddr;
+
+use crate::bridge::{mac_of, random_mac};
 use crate::config::Config;
 use crate::error::NetworkError;
 use crate::netlink::link::Mac;
@@ -52,8 +55,14 @@ pub trait NetworkDriver: Sync {
     /// What the interface of an endpoint hangs on.
     fn attachment(&self, place: &Place<'_>, endpoint: &EndpointRecord) -> Attachment;
 
-    /// The Ethernet address of a new endpoint.
-    fn mac(&self, wanted: Option<Mac>) -> Result<Mac, NetworkError>;
+    /// The Ethernet address of a new endpoint that has this IP address.
+    fn mac(&self, wanted: Option<Mac>, address: Option<IpAddr>) -> Result<Mac, NetworkError> {
+        match (wanted, address) {
+            (Some(mac), _) => Ok(mac),
+            (None, Some(address)) => Ok(mac_of(address)),
+            (None, None) => random_mac(),
+        }
+    }
 
     /// Whether endpoints lead out of the network.
     fn leads_out(&self, network: &NetworkRecord) -> Leads;

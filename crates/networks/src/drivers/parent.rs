@@ -1,10 +1,11 @@
 //! Drivers `macvlan` and `ipvlan`: interfaces of containers are children of an interface of the host, or of one that is
 //! made for the network.
 
+use std::net::IpAddr;
+
 use rustix::io::Errno;
 
 use super::{Leads, NetworkDriver, Options, Place, Surroundings};
-use crate::bridge;
 use crate::config::Config;
 use crate::error::NetworkError;
 use crate::netlink::child::{self, ChildKind};
@@ -52,10 +53,6 @@ impl NetworkDriver for Macvlan {
 
     fn attachment(&self, place: &Place<'_>, endpoint: &EndpointRecord) -> Attachment {
         attachment(place, endpoint)
-    }
-
-    fn mac(&self, wanted: Option<Mac>) -> Result<Mac, NetworkError> {
-        wanted.map_or_else(bridge::random_mac, Ok)
     }
 
     fn leads_out(&self, network: &NetworkRecord) -> Leads {
@@ -108,7 +105,7 @@ impl NetworkDriver for Ipvlan {
         attachment(place, endpoint)
     }
 
-    fn mac(&self, wanted: Option<Mac>) -> Result<Mac, NetworkError> {
+    fn mac(&self, wanted: Option<Mac>, _: Option<IpAddr>) -> Result<Mac, NetworkError> {
         if wanted.is_some() {
             let text = "ipvlan interfaces do not support custom mac address assignment";
             return Err(NetworkError::Unsupported(text.to_owned()));

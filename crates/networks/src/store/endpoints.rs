@@ -102,7 +102,7 @@ impl Store {
             gateway: None,
             gateway_v6: None,
             world_on_link: leads == Leads::OnLink,
-            mac: driver.mac(wanted.mac)?,
+            mac: Mac::default(),
             veth: if record.driver == Driver::Bridge {
                 format!("{}{number:03x}", veth_prefix(guest.container))
             } else {
@@ -126,6 +126,15 @@ impl Store {
                 endpoint.gateway_v6 = six(gateway).filter(|_| leads == Leads::ThroughGateway);
             }
             Ok(_) => {}
+            Err(error) => {
+                release(state, std::slice::from_ref(&endpoint));
+                return Err(error);
+            }
+        }
+        let address = endpoint.address.map(IpAddr::V4);
+        let address = address.or(endpoint.address_v6.map(IpAddr::V6));
+        match driver.mac(wanted.mac, address) {
+            Ok(mac) => endpoint.mac = mac,
             Err(error) => {
                 release(state, std::slice::from_ref(&endpoint));
                 return Err(error);
