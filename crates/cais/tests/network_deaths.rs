@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use cais_testkit::{TestDaemon, wait_until};
 use serde_json::Value;
 
-use crate::network_kills::{assert_agrees, links};
+use crate::network_kills::{assert_agrees, knock, links};
 use crate::{daemon, inspect};
 
 /// Ports that the firewall translates: `tcp 0.0.0.0 8080 10.0.0.2 80`.
@@ -372,17 +371,7 @@ fn a_daemon_that_dies_anywhere_leaves_nothing_and_stops_no_traffic() {
     let (mut scene, published) = scene();
     let (done, tried) = (AtomicBool::new(false), AtomicU32::new(0));
     let failed = std::thread::scope(|scope| {
-        let knocking = scope.spawn(|| {
-            let mut failed = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                tried.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = TcpStream::connect(&published) {
-                    failed.push(error.to_string());
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            failed
-        });
+        let knocking = scope.spawn(|| knock(&published, &done, &tried));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for change in CHANGES {
                 for point in change.points {

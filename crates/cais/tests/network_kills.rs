@@ -53,17 +53,7 @@ fn a_restart_of_the_daemon_loses_no_packet() {
     wait_until("the first pings", || pings(&daemon) > 20);
     let (done, tried) = (AtomicBool::new(false), AtomicU32::new(0));
     let failed = std::thread::scope(|scope| {
-        let knocking = scope.spawn(|| {
-            let mut failed = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                tried.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = TcpStream::connect(&port) {
-                    failed.push(error.to_string());
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            failed
-        });
+        let knocking = scope.spawn(|| knock(&port, &done, &tried));
         for _ in 0..3 {
             daemon.restart().unwrap();
             let before = (tried.load(Ordering::Relaxed), pings(&daemon));
@@ -83,6 +73,19 @@ fn a_restart_of_the_daemon_loses_no_packet() {
     let all: Vec<u32> = (0..).take(answered.len()).collect();
     assert!(answered.len() > 60, "{read}");
     assert_eq!(answered, all, "a ping without an answer");
+}
+
+/// Connects to a port again and again until it is `done`; answers what failed.
+pub fn knock(port: &str, done: &AtomicBool, tried: &AtomicU32) -> Vec<String> {
+    let mut failed = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        tried.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = TcpStream::connect(port) {
+            failed.push(error.to_string());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    failed
 }
 
 /// Interfaces of the host by a prefix.

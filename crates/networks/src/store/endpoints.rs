@@ -115,30 +115,9 @@ impl Store {
             gw_priority: wanted.gw_priority,
             driver_options: wanted.driver_options.clone(),
         };
-        let taken = take(network, false, wanted.address, &wanted.former)?;
-        if let Some((IpAddr::V4(address), gateway)) = taken {
-            endpoint.address = Some(address);
-            endpoint.gateway = four(gateway).filter(|_| leads == Leads::ThroughGateway);
-        }
-        match take(network, true, wanted.address_v6, &wanted.former) {
-            Ok(Some((IpAddr::V6(address), gateway))) => {
-                endpoint.address_v6 = Some(address);
-                endpoint.gateway_v6 = six(gateway).filter(|_| leads == Leads::ThroughGateway);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                release(state, std::slice::from_ref(&endpoint));
-                return Err(error);
-            }
-        }
-        let address = endpoint.address.map(IpAddr::V4);
-        let address = address.or(endpoint.address_v6.map(IpAddr::V6));
-        match driver.mac(wanted.mac, address) {
-            Ok(mac) => endpoint.mac = mac,
-            Err(error) => {
-                release(state, std::slice::from_ref(&endpoint));
-                return Err(error);
-            }
+        if let Err(error) = address(network, driver, wanted, &mut endpoint) {
+            release(state, std::slice::from_ref(&endpoint));
+            return Err(error);
         }
         if let Some(bridge) = &network.record.bridge {
             endpoint.gateway = endpoint.gateway.map(|own| bridge.next_hop.unwrap_or(own));
@@ -175,6 +154,30 @@ fn driver_of(network: &Network) -> Result<&'static dyn NetworkDriver, NetworkErr
         let text = format!("network {name} cannot be combined with others or made a sandbox of");
         NetworkError::Invalid(text)
     })
+}
+
+/// Takes the addresses of an endpoint; what it has of them stays taken, also after a failure.
+fn address(
+    network: &mut Network,
+    driver: &dyn NetworkDriver,
+    wanted: &EndpointRequest,
+    endpoint: &mut EndpointRecord,
+) -> Result<(), NetworkError> {
+    let through_gateway = driver.leads_out(&network.record) == Leads::ThroughGateway;
+    let taken = take(network, false, wanted.address, &wanted.former)?;
+    if let Some((IpAddr::V4(address), gateway)) = taken {
+        endpoint.address = Some(address);
+        endpoint.gateway = four(gateway).filter(|_| through_gateway);
+    }
+    let taken = take(network, true, wanted.address_v6, &wanted.former)?;
+    if let Some((IpAddr::V6(address), gateway)) = taken {
+        endpoint.address_v6 = Some(address);
+        endpoint.gateway_v6 = six(gateway).filter(|_| through_gateway);
+    }
+    let address = endpoint.address.map(IpAddr::V4);
+    let address = address.or(endpoint.address_v6.map(IpAddr::V6));
+    endpoint.mac = driver.mac(wanted.mac, address)?;
+    Ok(())
 }
 
 /// Takes an address of one family, with the gateway of its subnet; `None` when the network has no such subnet.
