@@ -228,3 +228,37 @@ fn kills_while_networks_change_leave_nothing() {
     daemon.cais(&["rm", "-f", "lasting"]).unwrap();
     crate::kills::assert_nothing_left(&daemon);
 }
+
+#[test]
+fn networks_that_come_and_go_cost_no_connection_to_a_published_port() {
+    let daemon = daemon();
+    let serve = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"];
+    let run = ["run", "-d", "--name", "lasting", "-p", "127.0.0.1::80"];
+    daemon.cais(&[&run[..], &serve[..]].concat()).unwrap();
+    let port = daemon.cais(&["port", "lasting", "80"]).unwrap();
+    let (done, tried) = (AtomicBool::new(false), AtomicU32::new(0));
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let knocking = [(); 3].map(|()| {
+            scope.spawn(|| {
+                let mut failed = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    tried.fetch_add(1, Ordering::Relaxed);
+                    failed.extend(TcpStream::connect(port.trim()).err());
+                }
+                failed
+            })
+        });
+        for _ in 0..60 {
+            daemon.cais(&["network", "create", "passing"]).unwrap();
+            daemon.cais(&["network", "rm", "passing"]).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        let failed = knocking.map(|thread| thread.join().unwrap());
+        failed
+            .into_iter()
+            .flatten()
+            .map(|error| error.to_string())
+            .collect()
+    });
+    assert_eq!(failed, Vec::<String>::new(), "of {tried:?} connections");
+}

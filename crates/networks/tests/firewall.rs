@@ -6,7 +6,8 @@ use cais_networks::{EndpointRequest, NetworkRequest, PoolRequest, Store};
 
 use crate::host::{container, on_host, output, request, without_bridge_netfilter};
 
-/// Words without what differs between our listing and that of `nft`: names of priorities, counters, the order of elements.
+/// Words without what differs between our listing and that of `nft`: names of priorities, counters, the order of elements
+/// and that of chains.
 pub fn normal(text: &str) -> String {
     let text = text
         .replace("priority raw", "priority -300")
@@ -27,7 +28,13 @@ pub fn normal(text: &str) -> String {
             elements.join(", ")
         ));
     }
-    normal
+    let mut chains = normal.split(" chain ");
+    let sets = chains.next().unwrap_or_default().to_owned();
+    let mut chains: Vec<&str> = chains
+        .map(|chain| chain.trim_end_matches([' ', '}']))
+        .collect();
+    chains.sort_unstable();
+    [&[sets.as_str()], &chains[..]].concat().join(" chain ")
 }
 
 /// An element with the name of its protocol: where no `/etc/protocols` is, nft prints the number.

@@ -1,5 +1,7 @@
 //! Brings rule sets and changes into the kernel, each in one transaction.
 
+use std::collections::BTreeSet;
+
 use crate::netlink::{Attributes, DUMP, Messages, NetlinkError, Socket};
 
 use super::encode;
@@ -24,16 +26,102 @@ fn commit(socket: &Socket, mut batch: Messages) -> Result<(), NetlinkError> {
     socket.run_acknowledged(&mut batch, last)
 }
 
-/// Puts rule sets in the place of the tables of their names, or makes the tables. Packets see the old rules or the new ones.
+/// What a table has.
+#[derive(Debug, Default)]
+struct Contents {
+    chains: BTreeSet<String>,
+    sets: BTreeSet<String>,
+}
+
+impl Contents {
+    /// Of a table; nothing when there is none.
+    fn of(socket: &Socket, family: Family, table: &str) -> Result<Self, NetlinkError> {
+        let chains = names(
+            socket,
+            family,
+            (encode::GETCHAIN, encode::NEWCHAIN),
+            |chain| {
+                let ours = chain.text(1) == Some(table);
+                chain.text(3).filter(|_| ours)
+            },
+        )?;
+        let sets = names(socket, family, (encode::GETSET, encode::NEWSET), |set| {
+            let ours = set.text(1) == Some(table);
+            let named = set.be32(3).unwrap_or(0) & encode::SET_ANONYMOUS == 0;
+            set.text(2).filter(|_| ours && named)
+        })?;
+        Ok(Self { chains, sets })
+    }
+}
+
+/// The objects of all tables of a family that have a name to `read`.
+fn names(
+    socket: &Socket,
+    family: Family,
+    (get, new): (u16, u16),
+    read: impl Fn(Attributes<'_>) -> Option<&str>,
+) -> Result<BTreeSet<String>, NetlinkError> {
+    let mut batch = Messages::new();
+    batch.begin(encode::kind(get), DUMP, &encode::header(family));
+    let mut found = BTreeSet::new();
+    socket.dump(&mut batch, |message| {
+        if message.kind == encode::kind(new) {
+            found.extend(read(Attributes::new(message.body, 4)).map(str::to_owned));
+        }
+    })?;
+    Ok(found)
+}
+
+/// Puts rule sets in the place of the tables of their names, or makes the tables. Packets see the old rules or the new ones:
+/// what both have stays and is filled anew, because a packet that is between two hooks, or between a rule and its map, while
+/// a whole table goes and comes, meets neither the old one nor the new one.
+///
+/// # Errors
+/// Those of the kernel; nothing has changed then.
 pub fn replace(socket: &Socket, rule_sets: &[RuleSet]) -> Result<(), NetlinkError> {
     let mut batch = Messages::new();
     encode::begin(&mut batch);
     for rules in rule_sets {
-        encode::table(&mut batch, rules.family, &rules.table);
-        encode::drop_table(&mut batch, rules.family, &rules.table);
-        encode::rule_set(&mut batch, rules);
+        let there = Contents::of(socket, rules.family, &rules.table)?;
+        refill(&mut batch, rules, &there);
     }
-    commit(socket, batch)
+    commit(socket, batch).or_else(|error| {
+        tracing::debug!(%error, "a firewall table of another shape is replaced as a whole");
+        let mut batch = Messages::new();
+        encode::begin(&mut batch);
+        for rules in rule_sets {
+            encode::table(&mut batch, rules.family, &rules.table);
+            encode::drop_table(&mut batch, rules.family, &rules.table);
+            encode::rule_set(&mut batch, rules);
+        }
+        commit(socket, batch)
+    })
+}
+
+fn refill(batch: &mut Messages, rules: &RuleSet, there: &Contents) {
+    let (family, table) = (rules.family, rules.table.as_str());
+    let chains: BTreeSet<&str> = rules.chains.iter().map(|one| one.name.as_str()).collect();
+    let sets: BTreeSet<&str> = rules.sets.iter().map(|one| one.name.as_str()).collect();
+    encode::table(batch, family, table);
+    encode::flush_rules(batch, family, table);
+    for set in &there.sets {
+        encode::flush_set(batch, family, table, set);
+    }
+    encode::rule_set(batch, rules);
+    for chain in there
+        .chains
+        .iter()
+        .filter(|name| !chains.contains(name.as_str()))
+    {
+        encode::drop_chain(batch, family, table, chain);
+    }
+    for set in there
+        .sets
+        .iter()
+        .filter(|name| !sets.contains(name.as_str()))
+    {
+        encode::drop_set(batch, family, table, set);
+    }
 }
 
 /// Brings the rule set of a table that is not there yet into the kernel: faster than [`replace`], because nothing goes.

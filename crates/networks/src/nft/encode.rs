@@ -21,11 +21,16 @@ pub(super) const GETTABLE: u16 = 1;
 pub(super) const DELTABLE: u16 = 2;
 pub(super) const NEWCHAIN: u16 = 3;
 pub(super) const GETCHAIN: u16 = 4;
+const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
-const NEWSET: u16 = 9;
+const DELRULE: u16 = 8;
+pub(super) const NEWSET: u16 = 9;
+pub(super) const GETSET: u16 = 10;
+const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
 
+pub(super) const SET_ANONYMOUS: u32 = 0x1;
 const SET_INTERVAL: u32 = 0x4;
 const SET_MAP: u32 = 0x8;
 const SET_CONCAT: u32 = 0x80;
@@ -116,7 +121,38 @@ pub(super) fn drop_table(batch: &mut Messages, family: Family, name: &str) {
         .put_str(1, name);
 }
 
-/// The whole rule set, for a table that is not there.
+/// Removes all rules of the table, but no chain and no set.
+pub(super) fn flush_rules(batch: &mut Messages, family: Family, table: &str) {
+    batch
+        .begin(kind(DELRULE), 0, &header(family))
+        .put_str(1, table);
+}
+
+/// Removes all elements of a set or map.
+pub(super) fn flush_set(batch: &mut Messages, family: Family, table: &str, set: &str) {
+    batch
+        .begin(kind(DELSETELEM), 0, &header(family))
+        .put_str(1, table)
+        .put_str(2, set);
+}
+
+/// Removes a chain that nothing leads to.
+pub(super) fn drop_chain(batch: &mut Messages, family: Family, table: &str, chain: &str) {
+    batch
+        .begin(kind(DELCHAIN), 0, &header(family))
+        .put_str(1, table)
+        .put_str(3, chain);
+}
+
+/// Removes a set or map that no rule asks.
+pub(super) fn drop_set(batch: &mut Messages, family: Family, table: &str, set: &str) {
+    batch
+        .begin(kind(DELSET), 0, &header(family))
+        .put_str(1, table)
+        .put_str(2, set);
+}
+
+/// The whole rule set, for a table that is not there, or whose chains and sets of the same names are the same and empty.
 pub(super) fn rule_set(batch: &mut Messages, rules: &RuleSet) {
     table(batch, rules.family, &rules.table);
     for chain in &rules.chains {
