@@ -26,6 +26,7 @@ mod connections;
 mod corpus;
 mod crashes;
 mod cves;
+mod cves_containers;
 mod cves_images;
 mod daemons;
 mod digests;
