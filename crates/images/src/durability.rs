@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use cais_state::{Db, Durability};
 use cais_types::{Digest, Reference};
@@ -23,6 +24,11 @@ use crate::store::Store;
 
 /// Table of [`Unsynced`] by keys of their own.
 pub const UNSYNCED: &str = "unsynced";
+
+/// The disk is waited for when no image has come for so long, or when the first one has waited for so long: a file system
+/// that is synchronised in the middle of a build makes its next steps wait.
+const QUIET: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// An image that a power cut may still take.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,6 +112,10 @@ impl Drop for Syncer {
 fn run(layers: &LayerDirectory, db: &Db, incoming: &Receiver<String>, closing: &AtomicBool) {
     while let Ok(first) = incoming.recv() {
         let mut records = vec![first];
+        let end = Instant::now() + WAIT_MAX;
+        while let Ok(next) = incoming.recv_timeout(QUIET.min(end - Instant::now())) {
+            records.push(next);
+        }
         records.extend(incoming.try_iter());
         if closing.load(Ordering::Relaxed) {
             return;
