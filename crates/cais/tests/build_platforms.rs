@@ -435,7 +435,7 @@ fn a_command_of_another_platform_needs_an_emulator() {
     let daemon = daemon();
     // A program of a machine there is not: the kernel knows no way to run it.
     let mut program = fs::read("/bin/true").unwrap();
-    program[18] = 0xb7;
+    program[18] = 0xfd;
     let context = Context::new(&[(
         "Dockerfile",
         "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN echo\n",

@@ -418,3 +418,33 @@ fn a_full_disk_loses_nothing() {
     small.cais(&["image", "prune", "-af"]).unwrap();
     assert_eq!(small.cais(&["images", "-q"]).unwrap(), "");
 }
+
+#[test]
+fn files_that_the_kernel_cannot_execute_end_their_container_and_say_why() {
+    let daemon = daemon();
+    let make = "echo text >/text; echo '#!/no/where' >/script; echo '#!/etc' >/closed; chmod +x /text /script /closed";
+    daemon
+        .docker(&["run", "--name=made", "busybox", "sh", "-c", make])
+        .unwrap();
+    daemon.docker(&["commit", "made", "made"]).unwrap();
+    daemon
+        .docker(&["run", "-d", "--name=up", "made", "sleep", "1000"])
+        .unwrap();
+    for (file, why) in [
+        ("/text", "exec format error"),
+        ("/script", "no such file or directory"),
+        ("/closed", "permission denied"),
+    ] {
+        for args in [["run", "--rm", "made", file], ["exec", "-i", "up", file]] {
+            let output = daemon.client("docker", &args).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(said, format!("exec {file}: {why}\n"));
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+        }
+    }
+    daemon
+        .docker(&["run", "-d", "--name=gone", "made", "/script"])
+        .unwrap();
+    assert_eq!(daemon.docker(&["wait", "gone"]).unwrap(), "1\n");
+    assert_eq!(crate::state(&daemon, "gone", "Error"), "");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cais_sys::process;
 use cais_types::api::{EndpointSettings, PortBinding};
 use cais_types::{ContainerId, Error, Result};
 
@@ -131,14 +132,16 @@ pub fn announce(house: &House, action: &str, record: &Record) {
     }
 }
 
-/// Docker lets containers bind low ports and send pings without capabilities.
+/// Docker lets containers bind low ports and send pings without capabilities. A user namespace has not all the groups that
+/// pings would be allowed to.
 fn sysctls(record: &Record) -> BTreeMap<String, String> {
-    let mut sysctls: BTreeMap<String, String> = [
-        ("net.ipv4.ip_unprivileged_port_start", "0"),
-        ("net.ipv4.ping_group_range", "0 2147483647"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    let pings =
+        (!process::in_user_namespace()).then_some(("net.ipv4.ping_group_range", "0 2147483647"));
+    let mut sysctls: BTreeMap<String, String> = [("net.ipv4.ip_unprivileged_port_start", "0")]
+        .into_iter()
+        .chain(pings)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     let asked = record
         .host_config
         .sysctls

@@ -349,3 +349,9 @@ pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> i
     unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error()
 }
+
+/// Whether this process lives in a user namespace that is not the first one: that one maps every id to itself.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map");
+    map.is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+}

@@ -79,16 +79,23 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
 
 fn execute(stage: &mut StageRun<'_>, step: RunStep, created_by: String, key: &str) -> Result<()> {
     let command = step.argv.join(" ");
-    let mut events = Events { log: &stage.log };
-    let ran = stage.ports.executor.run(step, &mut events);
-    let ran = ran.map_err(|error| with_hint(stage, error))?;
+    let mut events = Events {
+        log: &stage.log,
+        not_executable: false,
+    };
+    let ran = stage.ports.executor.run(step, &mut events)?;
+    let hint = if events.not_executable {
+        hint(stage)
+    } else {
+        String::new()
+    };
     let container = ran.container;
     if ran.code != 0 {
         if stage.request.force_remove {
             discard(stage, &container)?;
         }
         return Err(Error::invalid(format!(
-            "The command '{command}' returned a non-zero code: {}",
+            "The command '{command}' returned a non-zero code: {}{hint}",
             ran.code
         )));
     }
@@ -131,26 +138,26 @@ fn created_by(args: &[String], argv: &[String]) -> String {
 }
 
 /// Says of a command of another platform why it does not run.
-fn with_hint(stage: &StageRun<'_>, error: Error) -> Error {
-    if !error.message().ends_with("exec format error") {
-        return error;
-    }
+fn hint(stage: &StageRun<'_>) -> String {
     let Ok(Some(platform)) = stage.foreign() else {
-        return error;
+        return String::new();
     };
     let host = Platform::host();
-    let text = format!(
-        "{}\nThe image is for {platform} and this host is {host}: RUN needs an emulator of {} in \
+    format!(
+        "\nThe image is for {platform} and this host is {host}: RUN needs an emulator of {} in \
          /proc/sys/fs/binfmt_misc (qemu-user-static, registered with the flag F). Stages with \
          FROM --platform=$BUILDPLATFORM and COPY need none.",
-        error.message(),
         platform.architecture
-    );
-    Error::new(error.class(), text)
+    )
 }
+
+/// What the runtime says of such a program, at the end of a line.
+const NOT_EXECUTABLE: &str = "exec format error\n";
 
 struct Events<'a> {
     log: &'a crate::messages::StageLog,
+    /// Whether the kernel knew no way to execute a program.
+    not_executable: bool,
 }
 
 impl RunEvents for Events<'_> {
@@ -161,6 +168,7 @@ impl RunEvents for Events<'_> {
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         let text = String::from_utf8_lossy(bytes);
+        self.not_executable |= stream == Stream::Stderr && text.ends_with(NOT_EXECUTABLE);
         let text = match stream {
             Stream::Stdout => text.into_owned(),
             // Docker's clients show what a step printed as an error in red.

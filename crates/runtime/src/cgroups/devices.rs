@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use cais_sys::bpf::{self, Instruction};
+use cais_sys::process::in_user_namespace;
 
 use super::CgroupError;
 use super::file::Directory;
@@ -221,13 +222,17 @@ pub(super) fn exceptions(rules: &[Rule]) -> Result<Exceptions, CgroupError> {
     })
 }
 
-/// Sets a v1 device list: from scratch, or by what differs, so that a running container misses nothing meanwhile.
+/// Sets a v1 device list: from scratch, or by what differs, so that a running container misses nothing meanwhile. Within a
+/// user namespace nobody may set lists, and no device can be made there, so there is nothing to keep from anybody.
 pub(super) fn apply_v1(
     directory: &Directory<'_>,
     list: &[LinuxDeviceCgroup],
     fresh: bool,
 ) -> Result<(), CgroupError> {
     let wanted = exceptions(&rules(list)?)?;
+    if in_user_namespace() {
+        return Ok(());
+    }
     let present = if fresh {
         None
     } else {
@@ -275,10 +280,14 @@ fn write_lines(directory: &Directory<'_>, file: &str, lines: &[String]) -> Resul
     Ok(())
 }
 
-/// Attaches the filter to a v2 directory; what was attached before is replaced in one step.
+/// Attaches the filter to a v2 directory; what was attached before is replaced in one step. Within a user namespace it is
+/// as with v1.
 pub(super) fn apply_v2(cgroup: &OwnedFd, list: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
-    let program =
-        bpf::load_device_program(&program(&rules(list)?)).map_err(CgroupError::DeviceFilter)?;
+    let program = program(&rules(list)?);
+    if in_user_namespace() {
+        return Ok(());
+    }
+    let program = bpf::load_device_program(&program).map_err(CgroupError::DeviceFilter)?;
     let present =
         bpf::attached_device_programs(cgroup.as_fd()).map_err(CgroupError::DeviceFilter)?;
     let mut present = present.iter();

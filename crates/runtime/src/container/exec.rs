@@ -111,7 +111,7 @@ fn init_file(request: &ExecRequest<'_>, name: &str) -> Result<OwnedFd> {
 fn main(request: ExecRequest<'_>, channel: &Channel) -> i32 {
     let _ = cais_sys::process::set_dumpable(false);
     match run(request, channel) {
-        Ok(never) => match never {},
+        Ok(code) => code,
         Err(error) => {
             channel.failed(&error);
             1
@@ -119,7 +119,7 @@ fn main(request: ExecRequest<'_>, channel: &Channel) -> i32 {
     }
 }
 
-fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
+fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<i32> {
     let _ = rustix::process::setsid();
     let affinity = request.process.exec_cpu_affinity.as_ref();
     finish::set_affinity(affinity.and_then(|wanted| wanted.initial.as_deref()))?;
@@ -164,7 +164,7 @@ fn run(request: ExecRequest<'_>, channel: &Channel) -> Result<std::convert::Infa
     if !channel.wait_go() {
         return Err(RuntimeError::invalid("the maker has gone"));
     }
-    Err(last.execute(&program))
+    last.execute(&program)
 }
 
 /// A terminal of the container's devpts; the peer is opened through the controller, so that no path of the container is followed

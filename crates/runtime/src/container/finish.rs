@@ -1,7 +1,7 @@
 //! The last steps of a new process, init's or an exec's: streams, limits, identity, rights, and the execution.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -151,16 +151,14 @@ impl Final<'_> {
         Ok(sets)
     }
 
-    /// Executes the program; comes back only with the reason why not.
-    pub fn execute(self, (program, sets): &(Program, Option<CapabilitySets>)) -> RuntimeError {
-        match self.seal(sets.as_ref()) {
-            Err(error) => error,
-            Ok(()) => {
-                let error =
-                    process::execute(&program.path, &program.arguments, &program.environment);
-                not_executable(&self.process.args[0], &error)
-            }
-        }
+    /// Executes the program. A file that is found and that the kernel cannot execute is, as with runc, no failure of whoever
+    /// starts it: the process says why and has the exit code that is answered.
+    pub fn execute(self, (program, sets): &(Program, Option<CapabilitySets>)) -> Result<i32> {
+        self.seal(sets.as_ref())?;
+        let error = process::execute(&program.path, &program.arguments, &program.environment);
+        let path = program.path.to_string_lossy();
+        let _ = writeln!(io::stderr(), "exec {path}: {}", plain(&error));
+        Ok(1)
     }
 
     /// A filter needs no_new_privs or CAP_SYS_ADMIN: without the former it is installed just before the rights are given away,

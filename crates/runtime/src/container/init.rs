@@ -43,7 +43,7 @@ pub fn main(init: Init<'_>, channel: &Channel) -> i32 {
     }
     let mut starter = None;
     match run(init, channel, &mut starter) {
-        Ok(never) => match never {},
+        Ok(code) => code,
         Err(error) => {
             starter.as_ref().unwrap_or(channel).failed(&error);
             1
@@ -51,11 +51,7 @@ pub fn main(init: Init<'_>, channel: &Channel) -> i32 {
     }
 }
 
-fn run(
-    init: Init<'_>,
-    channel: &Channel,
-    starter: &mut Option<Channel>,
-) -> Result<std::convert::Infallible> {
+fn run(init: Init<'_>, channel: &Channel, starter: &mut Option<Channel>) -> Result<i32> {
     let Init {
         spec, namespaces, ..
     } = init;
@@ -119,7 +115,7 @@ fn run(
         let state = hooks::state(init.id, Status::Created, 1, init.bundle, spec);
         hooks::run("startContainer", &hooks.start_container, &state)?;
     }
-    Err(last.execute(&program))
+    last.execute(&program)
 }
 
 /// Unprivileged user namespaces deny setgroups(2); ours are made with the rights to allow it, unless the caller has none.
