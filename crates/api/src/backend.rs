@@ -63,6 +63,7 @@ pub trait Containers: Send + Sync {
     async fn create(
         &self,
         name: Option<String>,
+        platform: Option<Platform>,
         request: ContainerCreateRequest,
     ) -> Result<ContainerCreateResponse>;
     async fn inspect(&self, name: &str, size: bool) -> Result<ContainerInspect>;

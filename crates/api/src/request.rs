@@ -104,29 +104,6 @@ impl Call {
         let given = texts.filter(|text| !text.is_empty());
         given.map(|text| platform(&text)).collect()
     }
-
-    /// Refuses another platform than this host's, in the forms `linux/amd64` and `{"os":"linux",...}`.
-    ///
-    /// # Errors
-    /// Unsupported: it is another one.
-    pub fn host_platform(&self) -> Result<()> {
-        let Some(text) = self.query.get("platform") else {
-            return Ok(());
-        };
-        let platform = if text.starts_with('{') {
-            let value: cais_types::api::ImagePlatform = decode::from_slice(text.as_bytes())
-                .map_err(|error| Error::invalid(format!("invalid platform: {error}")))?;
-            format!("{}/{}", value.os, value.architecture)
-        } else {
-            text.to_owned()
-        };
-        match platform.as_str() {
-            "linux" | "linux/amd64" | "linux/x86_64" | "amd64" => Ok(()),
-            _ => Err(Error::unsupported(format!(
-                "platform {platform} is not supported: this host runs linux/amd64"
-            ))),
-        }
-    }
 }
 
 fn platform(text: &str) -> Result<Platform> {

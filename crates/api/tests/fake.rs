@@ -101,6 +101,7 @@ impl Containers for Engine {
     async fn create(
         &self,
         name: Option<String>,
+        _: Option<Platform>,
         request: ContainerCreateRequest,
     ) -> Result<ContainerCreateResponse> {
         let id = format!("{}:{}", name.unwrap_or_default(), request.config.image);

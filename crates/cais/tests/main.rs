@@ -9,6 +9,7 @@ mod build_cache_max;
 mod build_cache_mounts;
 mod build_clients;
 mod build_contexts;
+mod build_emulated;
 mod build_faces;
 mod build_faults;
 mod build_git;

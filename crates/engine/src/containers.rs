@@ -12,6 +12,7 @@ use cais_types::api::{
     ContainerSummary, ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse,
     ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest, FilesystemChange,
 };
+use cais_types::oci::Platform;
 use cais_types::{Error, Result};
 use futures_core::future::BoxFuture;
 
@@ -57,10 +58,11 @@ impl Containers {
     pub async fn create(
         &self,
         name: Option<String>,
+        platform: Option<Platform>,
         request: ContainerCreateRequest,
     ) -> Result<ContainerCreateResponse> {
         let house = Arc::clone(&self.house);
-        blocking(move || create::create(&house, name.as_deref(), request)).await
+        blocking(move || create::create(&house, name.as_deref(), platform.as_ref(), request)).await
     }
 
     /// See [`inspect::inspect`].
@@ -306,7 +308,7 @@ mod tests {
     fn futures_are_send(containers: &Containers, execs: &Execs) {
         sendable(containers.list(ContainerListQuery::default()));
         sendable(containers.prune(Filters::default()));
-        sendable(containers.create(None, ContainerCreateRequest::default()));
+        sendable(containers.create(None, None, ContainerCreateRequest::default()));
         sendable(containers.inspect("", true));
         sendable(containers.start("", None));
         sendable(containers.stop("", StopQuery::default()));

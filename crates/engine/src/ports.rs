@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use cais_types::api::{ContainerConfig, EndpointSettings, FilesystemChange, PortBinding};
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, NetworkId, Result};
 
 /// An image as `create` needs it.
@@ -15,10 +16,8 @@ pub struct ResolvedImage {
     pub id: Digest,
     /// The `config` part of the image: Env, Cmd, Entrypoint, User, Volumes, ...
     pub config: ContainerConfig,
-    /// `linux`.
-    pub os: String,
-    /// `amd64`, ...
-    pub architecture: String,
+    /// What it runs on, as far as it says.
+    pub platform: Platform,
 }
 
 /// The directories of an overlay mount. `lower` is ordered from the topmost layer down.
@@ -31,11 +30,12 @@ pub struct OverlayDirs {
 
 /// Images and the read/write layers of containers on top of them.
 pub trait RootfsStore: Send + Sync {
-    /// Finds an image by reference, id or unique id prefix. Not found: `No such image: NAME`.
-    fn resolve(&self, image: &str) -> Result<ResolvedImage>;
+    /// Finds an image by reference, id or unique id prefix, of several platforms the one that is wanted. Not found: `No such
+    /// image: NAME`, or an image that is there for other platforms only.
+    fn resolve(&self, image: &str, platform: Option<&Platform>) -> Result<ResolvedImage>;
     /// The id of an image, by the same rules and without reading it.
     fn find(&self, image: &str) -> Option<Digest> {
-        self.resolve(image).ok().map(|image| image.id)
+        self.resolve(image, None).ok().map(|image| image.id)
     }
     /// Makes the read/write layer of a container. The topmost lower layer holds the files and mount points that every
     /// container gets (`/.dockerenv`, `/etc/hosts`, `/dev/console`, `/proc`, ...), so that they never show in a diff.

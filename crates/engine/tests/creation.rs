@@ -18,7 +18,7 @@ async fn a_refused_create_leaves_no_name_and_no_directory() {
     let containers = world.engine.containers();
     let mut missing = request();
     missing.config.image = "nope".into();
-    let error = containers.create(None, missing).await.unwrap_err();
+    let error = containers.create(None, None, missing).await.unwrap_err();
     assert_eq!(
         (error.class(), error.to_string()),
         (ErrorClass::NotFound, "No such image: nope".into())
@@ -31,7 +31,7 @@ async fn a_refused_create_leaves_no_name_and_no_directory() {
         ..Mount::default()
     }];
     let error = containers
-        .create(Some("web".into()), bad)
+        .create(Some("web".into()), None, bad)
         .await
         .unwrap_err();
     assert_eq!(
@@ -45,12 +45,12 @@ async fn a_refused_create_leaves_no_name_and_no_directory() {
     let mut network = request();
     network.host_config.network_mode = "nowhere".into();
     let error = containers
-        .create(Some("web".into()), network)
+        .create(Some("web".into()), None, network)
         .await
         .unwrap_err();
     assert_eq!(error.to_string(), "network nowhere not found");
     containers
-        .create(Some("web".into()), request())
+        .create(Some("web".into()), None, request())
         .await
         .unwrap();
     assert_eq!(world.actions().await, ["create"]);

@@ -26,6 +26,7 @@ use cais_state::Db;
 use cais_types::api::{
     ContainerConfig, ContainerCreateRequest, EndpointSettings, FilesystemChange, PortBinding,
 };
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Digest, Error, NetworkId, Result};
 
 /// What a fake monitor was told, in order.
@@ -235,7 +236,7 @@ struct FakeRootfs {
 }
 
 impl RootfsStore for FakeRootfs {
-    fn resolve(&self, image: &str) -> Result<ResolvedImage> {
+    fn resolve(&self, image: &str, _: Option<&Platform>) -> Result<ResolvedImage> {
         if image != "busybox" {
             return Err(Error::not_found(format!("No such image: {image}")));
         }
@@ -246,8 +247,7 @@ impl RootfsStore for FakeRootfs {
         Ok(ResolvedImage {
             id: Digest::from_bytes([7; 32]),
             config,
-            os: "linux".to_owned(),
-            architecture: "amd64".to_owned(),
+            platform: Platform::host(),
         })
     }
     fn create(&self, container: &ContainerId, _: &Digest) -> Result<()> {
@@ -482,7 +482,7 @@ impl World {
         let created = self
             .engine
             .containers()
-            .create(Some(name.to_owned()), request)
+            .create(Some(name.to_owned()), None, request)
             .await;
         created.unwrap().id.parse().unwrap()
     }

@@ -61,7 +61,7 @@ async fn names_are_unique_and_prefixes_are_found() {
     let mut request = cais_types::api::ContainerCreateRequest::default();
     request.config.image = "busybox".into();
     let error = containers
-        .create(Some("web".into()), request.clone())
+        .create(Some("web".into()), None, request.clone())
         .await
         .unwrap_err();
     assert_eq!(error.class(), ErrorClass::Conflict);
@@ -78,7 +78,7 @@ async fn names_are_unique_and_prefixes_are_found() {
         "/site"
     );
     containers
-        .create(Some("web".into()), request)
+        .create(Some("web".into()), None, request)
         .await
         .unwrap();
     let error = containers.inspect("nope", false).await.unwrap_err();

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 pub enum BaseImage {
     /// A busybox root from the package busybox-static.
     Busybox,
+    /// A few programs of busybox for arm64, from the package of that architecture.
+    BusyboxArm64,
     /// A minimal Debian made by mmdebstrap.
     Debian,
     /// One static program that prints a greeting.
@@ -21,6 +23,7 @@ impl BaseImage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Busybox => "busybox",
+            Self::BusyboxArm64 => "busybox-arm64",
             Self::Debian => "debian",
             Self::HelloWorld => "hello-world",
         }

@@ -68,7 +68,7 @@ async fn list(call: Call) -> Result<Reply> {
 }
 
 async fn create(mut call: Call) -> Result<Reply> {
-    call.host_platform()?;
+    let platform = call.platform()?;
     let request: Option<ContainerCreateRequest> = call.json_or_none().await?;
     let mut request = request
         .ok_or_else(|| Error::invalid("invalid JSON: got EOF while reading request body"))?;
@@ -79,7 +79,11 @@ async fn create(mut call: Call) -> Result<Reply> {
     }
     let warnings = compat::container_create(call.version, &mut request)?;
     let name = call.query.text("name");
-    let mut response = call.backends.containers.create(name, request).await?;
+    let mut response = call
+        .backends
+        .containers
+        .create(name, platform, request)
+        .await?;
     response.warnings.extend(warnings);
     reply::json_as(StatusCode::CREATED, &response)
 }

@@ -96,9 +96,10 @@ impl backend::Containers for ContainerBackend {
     async fn create(
         &self,
         name: Option<String>,
+        platform: Option<Platform>,
         request: ContainerCreateRequest,
     ) -> Result<ContainerCreateResponse> {
-        self.containers.create(name, request).await
+        self.containers.create(name, platform, request).await
     }
     async fn inspect(&self, name: &str, size: bool) -> Result<ContainerInspect> {
         self.containers.inspect(name, size).await

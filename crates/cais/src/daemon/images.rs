@@ -28,14 +28,13 @@ use cais_types::{ContainerId, Digest, Error, Reference, Result};
 pub struct Images(pub Arc<Store>);
 
 impl RootfsStore for Images {
-    fn resolve(&self, image: &str) -> Result<ResolvedImage> {
-        let found = self.0.resolve(image)?;
+    fn resolve(&self, image: &str, platform: Option<&Platform>) -> Result<ResolvedImage> {
+        let found = self.0.resolve_for(image, platform)?;
         let config = self.0.config(&found.id)?;
         Ok(ResolvedImage {
             id: found.id,
             config: runtime_config(&config)?.into(),
-            os: found.os.clone(),
-            architecture: found.architecture.clone(),
+            platform: found.platform(),
         })
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use cais_types::api::{
     ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, EndpointSettings, HostConfig,
 };
+use cais_types::oci::Platform;
 use cais_types::{ContainerId, Error, Result};
 
 use crate::house::House;
@@ -33,6 +34,7 @@ const NAME_ATTEMPTS: u32 = 8;
 pub fn create(
     house: &House,
     name: Option<&str>,
+    platform: Option<&Platform>,
     request: ContainerCreateRequest,
 ) -> Result<ContainerCreateResponse> {
     let bare = name
@@ -44,7 +46,11 @@ pub fn create(
         return Err(Error::invalid("no image specified"));
     }
     validate::check_modes(&config, &host)?;
-    let image = house.ports.rootfs.resolve(&config.image)?;
+    let image = house.ports.rootfs.resolve(&config.image, platform)?;
+    let other_platform = match platform {
+        None => of_another_platform(&image),
+        Some(_) => None,
+    };
     merge::merge(&mut config, &image.config)?;
     defaults::host(&mut host, &house.config);
     validate::check(&config, &host)?;
@@ -74,16 +80,33 @@ pub fn create(
         image,
     };
     match draft.make(house) {
-        Ok(warnings) => Ok(ContainerCreateResponse {
-            id: id.to_string(),
-            warnings,
-        }),
+        Ok(mut warnings) => {
+            warnings.extend(other_platform);
+            Ok(ContainerCreateResponse {
+                id: id.to_string(),
+                warnings,
+            })
+        }
         Err(error) => {
             house.store.release(&name, &id);
             roll_back(house, &id);
             Err(error)
         }
     }
+}
+
+/// Docker's warning of an image that is not for this machine, when nobody asked for a platform.
+fn of_another_platform(image: &ResolvedImage) -> Option<String> {
+    let host = Platform::host();
+    let unknown = image.platform.architecture.is_empty();
+    let other = !unknown && host.fit(&image.platform).is_none();
+    other.then(|| {
+        format!(
+            "The requested image's platform ({}) does not match the detected host platform ({host}) \
+             and no specific platform was requested",
+            image.platform
+        )
+    })
 }
 
 /// 32 random bytes.

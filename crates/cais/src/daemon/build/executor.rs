@@ -61,7 +61,9 @@ impl Executor for Steps {
         request.host_config.mounts.append(&mut lent.mounts);
         failpoint::reach("build-attached");
         let containers = self.engine.containers();
-        let made = self.handle.block_on(containers.create(None, request))?;
+        let made = self
+            .handle
+            .block_on(containers.create(None, None, request))?;
         let id: ContainerId = made
             .id
             .parse()

@@ -86,7 +86,11 @@ pub async fn create(
 }
 
 fn is_missing_image(error: &ClientError) -> bool {
-    const TEXTS: [&str; 2] = ["No such image", "does not match the specified platform"];
+    const TEXTS: [&str; 3] = [
+        "No such image",
+        "does not match the specified platform",
+        "does not provide the specified platform",
+    ];
     let message = error.daemon_message().unwrap_or_default();
     error.is_not_found() && TEXTS.iter().any(|text| message.contains(text))
 }
