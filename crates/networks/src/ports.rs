@@ -101,6 +101,12 @@ impl Wish {
         self.range.is_none()
     }
 
+    /// Whether the host port of another may be one that will do.
+    pub fn may_take(&self, other: &PublishedPort) -> bool {
+        let range = self.range.as_ref();
+        self.protocol == other.protocol && range.is_none_or(|range| range.contains(&other.port))
+    }
+
     /// How many host ports will do.
     pub fn breadth(&self) -> usize {
         self.range.clone().map_or(usize::MAX, |range| range.count())

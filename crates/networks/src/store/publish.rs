@@ -124,18 +124,18 @@ impl State {
         record.ports.iter().filter_map(rule).collect()
     }
 
-    /// Ports that containers have, but for those of one.
-    fn taken(&self, but: Option<&ContainerId>) -> Vec<Taken> {
+    /// Ports that containers have, but for those of one, as far as wishes may come to them.
+    fn taken(&self, but: Option<&ContainerId>, wishes: &[Wish]) -> Vec<Taken> {
         let others = self.sandboxes.iter().filter(|(id, _)| Some(*id) != but);
         let closing = self.closing.iter().map(|held| &held.record);
         let records = others.map(|(_, held)| &held.record).chain(closing);
-        let of = |record: &SandboxRecord| {
-            let owner = record.name.clone();
-            let ports = record.ports.clone();
-            ports.into_iter().map(move |port| Taken {
-                port,
-                owner: owner.clone(),
-            })
+        let near = |port: &&PublishedPort| wishes.iter().any(|wish| wish.may_take(port));
+        let of = |record: &'_ SandboxRecord| {
+            let ports = record.ports.iter().filter(near).map(|port| Taken {
+                port: *port,
+                owner: record.name.clone(),
+            });
+            ports.collect::<Vec<_>>()
         };
         records.flat_map(of).collect()
     }
@@ -156,7 +156,7 @@ impl Store {
         let Some(first) = targets.first().filter(|_| !wishes.is_empty()) else {
             return Ok(Vec::new());
         };
-        let mut taken = state.taken(Some(container));
+        let mut taken = state.taken(Some(container), wishes);
         taken.extend(record.ports.iter().map(|port| Taken {
             port: *port,
             owner: record.name.clone(),
