@@ -211,16 +211,12 @@ pub fn limit_number(name: &str) -> Option<u32> {
     })
 }
 
-/// A new session keyring, which no other container shares (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
-pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
-    // SAFETY: the kernel reads a terminated string.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            libc::KEYCTL_JOIN_SESSION_KEYRING,
-            name.as_ptr(),
-        )
-    })
+/// A new session keyring, which no other container shares (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). It has no name of its own:
+/// nobody can join it, and the kernel need not look for another one of the name.
+pub fn join_session_keyring() -> io::Result<()> {
+    let unnamed = std::ptr::null::<libc::c_char>();
+    // SAFETY: the kernel takes a null pointer for a new keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, unnamed) })
 }
 
 /// personality(2).

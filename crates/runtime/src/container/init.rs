@@ -72,7 +72,8 @@ fn run(init: Init<'_>, channel: &Channel, starter: &mut Option<Channel>) -> Resu
             .map_err(during("unshare cgroup namespace"))?;
     }
     if init.new_keyring {
-        join_keyring(init.id);
+        // Kernels without keyrings, and filters around us that refuse the call, are no reason to fail.
+        let _ = cais_sys::process::join_session_keyring();
     }
     names(spec)?;
     if namespaces.new & namespace::NET != 0 {
@@ -151,13 +152,6 @@ impl HostFiles {
         )?;
         rustix::io::write(&file, text.as_bytes())?;
         Ok(())
-    }
-}
-
-fn join_keyring(id: &str) {
-    // Kernels without keyrings, and filters around us that refuse the call, are no reason to fail.
-    if let Ok(name) = std::ffi::CString::new(format!("_ses.{id}")) {
-        let _ = cais_sys::process::join_session_keyring(&name);
     }
 }
 
