@@ -214,7 +214,7 @@ pub fn tell(house: &Arc<House>, record: &Record) {
     let (house, id, address) = (Arc::clone(house), record.id, endpoint.ip_address.clone());
     // Nobody waits for it.
     drop(tokio::spawn(blocking(move || {
-        for container in house.store.all() {
+        for container in house.store.linking() {
             let parent = container.record();
             let links = parent.links.iter().any(|link| link.target == id);
             if links && parent.state.status.has_process() {

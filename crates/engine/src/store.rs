@@ -1,6 +1,6 @@
 //! All containers: found by id, by a unique start of an id, or by name. Readers take a lock for the moment of a look-up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cais_state::{Db, Durability};
@@ -14,6 +14,17 @@ struct Index {
     by_id: BTreeMap<ContainerId, Arc<Container>>,
     /// Also holds names of containers that are being created.
     by_name: HashMap<String, ContainerId>,
+    /// Those that have links.
+    linking: BTreeSet<ContainerId>,
+}
+
+impl Index {
+    fn insert(&mut self, container: Arc<Container>) {
+        if !container.record().links.is_empty() {
+            self.linking.insert(container.id);
+        }
+        self.by_id.insert(container.id, container);
+    }
 }
 
 /// The containers and their table.
@@ -31,7 +42,7 @@ impl Store {
         let mut index = Index::default();
         for (_, record) in db.all::<Record>(TABLE)? {
             index.by_name.insert(record.name.clone(), record.id);
-            index.by_id.insert(record.id, Container::new(record));
+            index.insert(Container::new(record));
         }
         Ok(Self {
             db,
@@ -50,6 +61,15 @@ impl Store {
     /// Every container, by id.
     pub fn all(&self) -> Vec<Arc<Container>> {
         self.read().by_id.values().cloned().collect()
+    }
+
+    /// Those that have links to others.
+    pub fn linking(&self) -> Vec<Arc<Container>> {
+        let index = self.read();
+        let linking = index.linking.iter();
+        linking
+            .filter_map(|id| index.by_id.get(id).cloned())
+            .collect()
     }
 
     /// Finds one by full id.
@@ -121,9 +141,7 @@ impl Store {
         self.db
             .put(durability, TABLE, &record.id.to_string(), &record)?;
         let container = Container::new(record);
-        self.write()
-            .by_id
-            .insert(container.id, Arc::clone(&container));
+        self.write().insert(Arc::clone(&container));
         Ok(container)
     }
 
@@ -159,6 +177,7 @@ impl Store {
         let name = container.record().name.clone();
         let mut index = self.write();
         index.by_id.remove(&container.id);
+        index.linking.remove(&container.id);
         if index.by_name.get(&name) == Some(&container.id) {
             index.by_name.remove(&name);
         }
