@@ -101,10 +101,12 @@ pub struct DnsWish {
     pub options: Vec<String>,
 }
 
-/// A ready network sandbox: the namespace lives as long as somebody holds its descriptor or a process is in it.
+/// Takes a network namespace, which lives as long as somebody holds its descriptor or a process is in it.
+pub type NamespaceMade = Box<dyn FnOnce(OwnedFd) + Send>;
+
+/// A ready network sandbox.
 #[derive(Debug)]
 pub struct Sandbox {
-    pub netns: OwnedFd,
     /// By network name, filled in (addresses, gateway, MAC, ids).
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// What is published where, as `NetworkSettings.Ports` shows it: unpublished exposed ports are not in here.
@@ -160,8 +162,9 @@ pub trait SandboxStore: Send + Sync {
         live: &LiveSandbox<'_>,
         known: &BTreeMap<String, EndpointSettings>,
     ) -> Result<KeptSandbox>;
-    /// Makes the namespace with its interfaces, addresses, routes and published ports: all of it or nothing.
-    fn open(&self, request: &SandboxRequest) -> Result<Sandbox>;
+    /// Makes the namespace with its interfaces, addresses, routes and published ports: all of it or nothing. `made` gets
+    /// the namespace as soon as there is one, while nothing is in it.
+    fn open(&self, request: &SandboxRequest, made: NamespaceMade) -> Result<Sandbox>;
     /// Releases addresses, ports and interfaces of a container; a missing sandbox is no error.
     fn close(&self, container: &ContainerId) -> Result<()>;
     /// Keeps the sandboxes of these running containers and releases all others; called once at start.

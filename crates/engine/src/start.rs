@@ -12,6 +12,7 @@ use cais_monitor::protocol::{
 };
 use cais_sys::failpoint;
 use cais_types::{Error, Result};
+use tokio::sync::oneshot;
 
 use crate::container::Container;
 use crate::exit;
@@ -20,7 +21,7 @@ use crate::health;
 use crate::house::{House, blocking};
 use crate::monitor::{MonitorClient, MonitorError, PendingReply};
 use crate::mounts::prepare_sources;
-use crate::ports::Sandbox;
+use crate::ports::{Sandbox, SandboxRequest};
 use crate::record::{NetworkMode, NetworkState, Record};
 use crate::spec::user::Accounts;
 use crate::spec::{self, Joined};
@@ -160,9 +161,15 @@ impl Run<'_> {
     async fn start(&mut self, record: &Arc<Record>) -> Result<ProcessIdentity, Failure> {
         let shared_netns = self.shared_netns(record)?;
         let joined = join_namespaces(self.house, record)?;
+        let (made, coming) = oneshot::channel();
+        let sandbox = network::request(record);
+        let namespace = match sandbox {
+            Some(_) => Namespace::Coming(coming),
+            None => Namespace::There(shared_netns),
+        };
         let (network, monitor) = tokio::join!(
-            open_sandbox(self.house, record),
-            self.launch(record, joined)
+            open_sandbox(self.house, sandbox, made),
+            self.launch(record, joined, namespace)
         );
         // What succeeded is kept first, so that it is undone when the other failed.
         match (network, monitor) {
@@ -192,15 +199,10 @@ impl Run<'_> {
             network::write_hosts(record, Some(sandbox), sandboxes, &files)?;
         }
         failpoint::reach("start-prepared");
-        let own = self.sandbox.as_ref().map(|sandbox| &sandbox.netns);
-        let netns = own.or(shared_netns.as_ref());
-        let request = Request::Start {
-            netns: netns.is_some(),
-        };
         let mut attached = Vec::new();
         let handed_over = self.hand_over_clients(&monitor, &mut attached).await;
         let answer = match handed_over {
-            Ok(()) => monitor.request(request, netns.map(AsFd::as_fd)).await,
+            Ok(()) => monitor.request(Request::Start, None).await,
             Err(error) => Err(error),
         };
         match answer {
@@ -222,11 +224,13 @@ impl Run<'_> {
         Ok(Some(file.into()))
     }
 
-    /// Spawns the monitor and sends it what it can prepare.
+    /// Spawns the monitor, sends it what it can prepare, and has it make the container in the network namespace, which
+    /// others may be filling still.
     async fn launch(
         &self,
         record: &Arc<Record>,
         joined: Joined,
+        namespace: Namespace,
     ) -> Result<Arc<MonitorClient>, Failure> {
         let (house, record) = (Arc::clone(self.house), Arc::clone(record));
         let env = std::mem::take(&mut self.container.session().lent_env);
@@ -234,11 +238,13 @@ impl Run<'_> {
         let (client, reader) = MonitorClient::new(socket)
             .map_err(|error| Error::internal(format!("cannot talk to the monitor: {error}")))?;
         exit::supervise(self.house, self.container, Arc::clone(&client), reader);
-        if let Err(error) = client.launch(&launch).await {
-            client.hang_up();
-            return Err(error.into());
+        match create(&client, &launch, namespace).await {
+            Ok(()) => Ok(client),
+            Err(error) => {
+                client.hang_up();
+                Err(error.into())
+            }
         }
-        Ok(client)
     }
 
     /// From here on clients go straight to the monitor; those who waited are sent first.
@@ -307,12 +313,46 @@ async fn first_refusal(replies: Vec<PendingReply>) -> Option<MonitorError> {
     None
 }
 
-async fn open_sandbox(house: &Arc<House>, record: &Record) -> Result<Option<Sandbox>> {
-    let Some(request) = network::request(record) else {
+/// The network namespace of a container to be made.
+enum Namespace {
+    /// It is there, if it has one of its own or shares one.
+    There(Option<OwnedFd>),
+    /// It is being made.
+    Coming(oneshot::Receiver<OwnedFd>),
+}
+
+async fn create(
+    client: &MonitorClient,
+    launch: &Launch,
+    namespace: Namespace,
+) -> Result<(), MonitorError> {
+    client.launch(launch).await?;
+    let netns = match namespace {
+        Namespace::There(netns) => netns,
+        Namespace::Coming(namespace) => match namespace.await {
+            Ok(netns) => Some(netns),
+            // There is none, and who makes it tells why.
+            Err(_) => return Ok(()),
+        },
+    };
+    let request = Request::Create {
+        netns: netns.is_some(),
+    };
+    let netns = netns.as_ref().map(AsFd::as_fd);
+    client.request(request, netns).await.map(drop)
+}
+
+async fn open_sandbox(
+    house: &Arc<House>,
+    request: Option<SandboxRequest>,
+    made: oneshot::Sender<OwnedFd>,
+) -> Result<Option<Sandbox>> {
+    let Some(request) = request else {
         return Ok(None);
     };
     let house = Arc::clone(house);
-    blocking(move || house.ports.sandboxes.open(&request))
+    let made = Box::new(move |netns| drop(made.send(netns)));
+    blocking(move || house.ports.sandboxes.open(&request, made))
         .await
         .map(Some)
 }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use cais_engine::kernel::Kernel;
 use cais_engine::launcher::Launcher;
 use cais_engine::ports::{
-    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, OverlayDirs, PortRequest, ResolvedImage,
-    RootfsStore, Sandbox, SandboxRequest, SandboxStore, VolumeStore,
+    DnsWish, KeptSandbox, LiveSandbox, NamespaceMade, NetworkFacts, OverlayDirs, PortRequest,
+    ResolvedImage, RootfsStore, Sandbox, SandboxRequest, SandboxStore, VolumeStore,
 };
 use cais_engine::{Engine, EngineConfig, Ports};
 use cais_monitor::protocol::{
@@ -156,7 +156,7 @@ pub fn serve(
             break;
         }
         let result = match request {
-            Request::Start { .. } => match &script.start_fails {
+            Request::Start => match &script.start_fails {
                 Some(failure) => Err(failure.clone()),
                 None => {
                     dies = script.exit_at_once;
@@ -181,7 +181,7 @@ pub fn serve(
             _ => Ok(Answer::Done),
         };
         let told = match request {
-            Request::Start { .. } => Some(Heard::Start),
+            Request::Start => Some(Heard::Start),
             Request::Attach(client) => Some(Heard::Attach(
                 client,
                 UnixStream::from(descriptor.expect("a socket")),
@@ -337,18 +337,17 @@ impl SandboxStore for FakeSandboxes {
             ports: BTreeMap::new(),
         })
     }
-    fn open(&self, request: &SandboxRequest) -> Result<Sandbox> {
+    fn open(&self, request: &SandboxRequest, made: NamespaceMade) -> Result<Sandbox> {
         if let Some(text) = self.fails.lock().unwrap().clone() {
             return Err(Error::internal(text));
         }
         self.open.lock().unwrap().push(request.container);
-        let netns = std::fs::File::open("/proc/self/ns/net").unwrap().into();
+        made(std::fs::File::open("/proc/self/ns/net").unwrap().into());
         let mut endpoints = request.endpoints.clone();
         for endpoint in endpoints.values_mut() {
             endpoint.ip_address = "172.17.0.2".to_owned();
         }
         Ok(Sandbox {
-            netns,
             endpoints,
             ports: BTreeMap::new(),
         })

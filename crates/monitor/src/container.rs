@@ -10,7 +10,7 @@ use super::protocol::{self, Failure, FailureClass, Launch, ProcessIdentity};
 use super::runner::{ProcessStdio, Runner, Running, Started};
 use cais_runtime::cgroups::Cgroup;
 use cais_runtime::container::{
-    Class, CreateRequest, ExecRequest, Process, Rootfs, RuntimeError, Stdio, create, exec,
+    Class, CreateRequest, Created, ExecRequest, Process, Rootfs, RuntimeError, Stdio, create, exec,
 };
 use cais_runtime::seccomp;
 use cais_runtime::spec::{self, NamespaceType};
@@ -19,8 +19,10 @@ use cais_runtime::spec::{self, NamespaceType};
 pub struct Container {
     id: String,
     directory: PathBuf,
-    /// Until the start.
+    /// Until the creation.
     prepared: Option<Prepared>,
+    /// From the creation to the start.
+    created: Option<(Created, Kept)>,
     live: Option<Live>,
 }
 
@@ -32,15 +34,21 @@ struct Prepared {
 struct Live {
     process: Process,
     cgroup: Cgroup,
-    /// Bits of the namespaces that execs join.
-    namespaces: u64,
+    kept: Kept,
     /// Kept for execs.
     filter: Option<seccomp::Program>,
+    /// Init has ended, and nothing else can be running.
+    empty: bool,
+}
+
+/// What is left of the specification once the container is created.
+struct Kept {
+    seccomp: Option<spec::LinuxSeccomp>,
+    /// Bits of the namespaces that execs join.
+    namespaces: u64,
     personality: Option<spec::LinuxPersonality>,
     /// Init's end ends every process of the container.
     own_pids: bool,
-    /// Init has ended, and nothing else can be running.
-    empty: bool,
 }
 
 impl Container {
@@ -59,17 +67,18 @@ impl Container {
                 spec: Box::new(launch.spec),
                 rootfs,
             }),
+            created: None,
             live: None,
         })
     }
 }
 
 impl Runner for Container {
-    fn start(&mut self, stdio: ProcessStdio, network: Option<OwnedFd>) -> Result<Started, Failure> {
-        let Some(Prepared { spec, rootfs }) = self.prepared.take() else {
+    fn create(&mut self, stdio: ProcessStdio, network: Option<OwnedFd>) -> Result<(), Failure> {
+        let Some(Prepared { mut spec, rootfs }) = self.prepared.take() else {
             return Err(Failure::new(
                 FailureClass::Invalid,
-                "container is already started",
+                "container is already created",
             ));
         };
         let namespaces = namespace_bits(&spec) | if network.is_some() { namespace::NET } else { 0 };
@@ -85,21 +94,35 @@ impl Runner for Container {
             die_with_parent: true,
             starter: None,
         })?;
+        let own_pids = has_own_pids(&spec);
+        let linux = spec.linux.take().unwrap_or_default();
+        let kept = Kept {
+            seccomp: linux.seccomp,
+            namespaces,
+            personality: linux.personality,
+            own_pids,
+        };
+        self.created = Some((created, kept));
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Started, Failure> {
+        let Some((created, mut kept)) = self.created.take() else {
+            return Err(Failure::new(
+                FailureClass::Invalid,
+                "container is not created",
+            ));
+        };
         let (process, console, cgroup) = created.start()?;
         let running = running(&process)?;
-        let linux = spec.linux.as_ref();
-        let filter = linux
-            .and_then(|linux| linux.seccomp.as_ref())
-            .map(seccomp::compile)
-            .transpose();
+        let filter = kept.seccomp.take();
+        let filter = filter.as_ref().map(seccomp::compile).transpose();
         self.live = Some(Live {
             process,
             cgroup,
-            namespaces,
+            kept,
             filter: filter
                 .map_err(|error| Failure::new(FailureClass::Invalid, error.to_string()))?,
-            personality: linux.and_then(|linux| linux.personality.clone()),
-            own_pids: has_own_pids(&spec),
             empty: false,
         });
         Ok(Started { running, console })
@@ -115,12 +138,12 @@ impl Runner for Container {
         let (process, console) = exec(ExecRequest {
             init_pidfd: live.process.pidfd.as_fd(),
             init_pid: live.process.pid,
-            namespaces: live.namespaces,
+            namespaces: live.kept.namespaces,
             process,
             stdio: stdio.into(),
             cgroup: &live.cgroup,
             filter: live.filter.clone(),
-            personality: live.personality.as_ref(),
+            personality: live.kept.personality.as_ref(),
             preserve_fds: 0,
             die_with_parent: false,
         })?;
@@ -132,7 +155,7 @@ impl Runner for Container {
 
     fn kill_rest(&mut self) {
         if let Some(live) = &mut self.live {
-            live.empty = live.own_pids || live.cgroup.kill_all().is_ok();
+            live.empty = live.kept.own_pids || live.cgroup.kill_all().is_ok();
         }
     }
 
@@ -144,6 +167,9 @@ impl Runner for Container {
 
     fn remove(&mut self) {
         self.prepared = None;
+        if let Some((created, _)) = self.created.take() {
+            created.abandon();
+        }
         if let Some(live) = self.live.take() {
             if !live.empty {
                 live.cgroup.kill_all().ok();

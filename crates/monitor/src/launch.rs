@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use cais_sys::launch::Program;
+use cais_sys::launch::{Launchpad, Program};
 
 /// A monitor that waits for its [`super::protocol::Launch`] message.
 #[derive(Debug)]
@@ -18,10 +18,14 @@ pub struct Launched {
 
 /// Starts a monitor from the project's own binary, given as an open file that containers cannot write to. The calling process
 /// may have any number of threads. `container` is only shown by `ps`.
-pub fn launch(binary: BorrowedFd<'_>, container: &str) -> io::Result<Launched> {
+pub fn launch(
+    launchpad: &Launchpad,
+    binary: BorrowedFd<'_>,
+    container: &str,
+) -> io::Result<Launched> {
     let container = CString::new(container)?;
     let (socket, far) = cais_sys::socket::pair()?;
-    let child = cais_sys::launch::launch(&Program {
+    let child = launchpad.launch(&Program {
         file: binary,
         arguments: &[c"cais-monitor", &container],
         environment: &[],

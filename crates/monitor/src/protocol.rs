@@ -2,8 +2,8 @@
 //!
 //! Each message is a little-endian `u32` length and that many bytes of JSON; descriptors ride as `SCM_RIGHTS` on the
 //! length. The engine starts a monitor with one end of a socket pair as descriptor 3 and sends [`Launch`]; the monitor
-//! prepares everything that needs no network, then waits for [`Request::Start`] on the same socket. Afterwards the monitor
-//! listens on [`Launch::socket`], where a later engine finds it again. Every connection speaks the same [`Request`]s.
+//! prepares everything that needs no network, then waits for [`Request::Create`] and [`Request::Start`] on the same socket.
+//! Afterwards the monitor listens on [`Launch::socket`], where a later engine finds it again. Every connection speaks the same [`Request`]s.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct Launch {
     pub directory: PathBuf,
     /// Path of the control socket to listen on.
     pub socket: PathBuf,
-    /// What to run. A network namespace without a path is joined by the descriptor that [`Request::Start`] brings.
+    /// What to run. A network namespace without a path is joined by the descriptor that [`Request::Create`] brings.
     pub spec: spec::Spec,
     pub rootfs: Rootfs,
     pub log: Log,
@@ -101,8 +101,11 @@ pub struct Envelope {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Runs init. Descriptor: the network namespace, when `netns` is set. Reply: [`Answer::Process`].
-    Start { netns: bool },
+    /// Makes the container and all of init but its program. Descriptor: the network namespace, when `netns` is set; nothing
+    /// needs to be in it yet.
+    Create { netns: bool },
+    /// Runs init's program. Reply: [`Answer::Process`].
+    Start,
     /// Descriptor: the client's socket. May come before `Start`.
     Attach(Client),
     /// Adds a process. Descriptor: the client's socket, when `client` is there. Reply: [`Answer::Process`].

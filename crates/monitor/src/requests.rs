@@ -1,6 +1,6 @@
 //! What the engine may ask, request by request.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::client::Client;
 use super::protocol::{self, Answer, Failure, FailureClass, Request, Status};
@@ -27,7 +27,8 @@ impl<R: Runner> Supervisor<R> {
         request: Request,
     ) -> Result<Answer, Failure> {
         match request {
-            Request::Start { netns } => self.start(connection, netns),
+            Request::Create { netns } => self.create(connection, netns),
+            Request::Start => self.start(connection),
             Request::Attach(client) => {
                 let client = self.client(connection, client)?;
                 self.sessions[0].attach(client);
@@ -68,7 +69,29 @@ impl<R: Runner> Supervisor<R> {
         Ok(Client::new(socket, request))
     }
 
-    fn start(&mut self, connection: usize, netns: bool) -> Result<Answer, Failure> {
+    fn create(&mut self, connection: usize, netns: bool) -> Result<Answer, Failure> {
+        let network = match netns {
+            true => Some(
+                self.connections[connection]
+                    .take_descriptor()
+                    .ok_or_else(missing)?,
+            ),
+            false => None,
+        };
+        let result = self.create_init(network);
+        // There is no second try: the engine launches a new monitor.
+        self.abandoned = result.is_err();
+        result
+    }
+
+    fn create_init(&mut self, network: Option<OwnedFd>) -> Result<Answer, Failure> {
+        let (stdio, streams) = self.sessions[0].plan().open()?;
+        self.runner.create(stdio, network)?;
+        self.streams = streams;
+        Ok(Answer::Done)
+    }
+
+    fn start(&mut self, connection: usize) -> Result<Answer, Failure> {
         if self.started {
             return Err(Failure::new(
                 FailureClass::Invalid,
@@ -84,27 +107,16 @@ impl<R: Runner> Supervisor<R> {
                 "the engine went away before the start",
             ));
         }
-        let network = match netns {
-            true => Some(
-                self.connections[connection]
-                    .take_descriptor()
-                    .ok_or_else(missing)?,
-            ),
-            false => None,
-        };
-        let result = self.start_init(network);
-        // There is no second try: the engine launches a new monitor.
+        let result = self.start_init();
         self.abandoned = result.is_err();
         self.started = result.is_ok();
         self.untidy = true;
         result
     }
 
-    fn start_init(&mut self, network: Option<std::os::fd::OwnedFd>) -> Result<Answer, Failure> {
-        let plan = self.sessions[0].plan();
-        let (stdio, streams) = plan.open()?;
-        self.sessions[0].connect(streams)?;
-        let started = self.runner.start(stdio, network)?;
+    fn start_init(&mut self) -> Result<Answer, Failure> {
+        self.sessions[0].connect(std::mem::take(&mut self.streams))?;
+        let started = self.runner.start()?;
         let identity = started.running.identity;
         self.sessions[0].started(started.running, started.console)?;
         Ok(Answer::Process(identity))

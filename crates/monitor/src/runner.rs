@@ -42,8 +42,11 @@ pub struct Streams {
 
 /// Makes and removes one container.
 pub trait Runner {
-    /// Creates the container and runs its init.
-    fn start(&mut self, stdio: ProcessStdio, network: Option<OwnedFd>) -> Result<Started, Failure>;
+    /// Creates the container; its init waits.
+    fn create(&mut self, stdio: ProcessStdio, network: Option<OwnedFd>) -> Result<(), Failure>;
+
+    /// Lets the init of the created container go.
+    fn start(&mut self) -> Result<Started, Failure>;
 
     /// Adds a process to the running container.
     fn exec(&mut self, process: &spec::Process, stdio: ProcessStdio) -> Result<Started, Failure>;

@@ -11,7 +11,7 @@ use super::control::Connection;
 use super::exit;
 use super::json_file::OutputStream;
 use super::protocol::{Exit, Message};
-use super::runner::Runner;
+use super::runner::{Runner, Streams};
 use super::session::{ReadBuffer, Session};
 use cais_runtime::timestamp::Timestamp;
 
@@ -38,6 +38,8 @@ pub struct Supervisor<R> {
     pub(super) connections: Vec<Connection>,
     pub(super) sessions: Vec<Session>,
     pub(super) ended: VecDeque<(String, i32)>,
+    /// The near ends of init's streams, from the creation to the start.
+    pub(super) streams: Streams,
     pub(super) started: bool,
     /// Set when there is nothing to run any more.
     pub(super) abandoned: bool,
@@ -74,6 +76,7 @@ impl<R: Runner> Supervisor<R> {
             connections: vec![launcher],
             sessions: vec![init],
             ended: VecDeque::new(),
+            streams: Streams::default(),
             started: false,
             abandoned: false,
             untidy: false,

@@ -25,6 +25,7 @@ use cais_runtime::spec;
 /// Runs shell scripts as children of the test.
 struct Shell {
     script: &'static str,
+    stdio: Option<ProcessStdio>,
 }
 
 impl Shell {
@@ -62,11 +63,16 @@ impl Shell {
 }
 
 impl Runner for Shell {
-    fn start(&mut self, stdio: ProcessStdio, _: Option<OwnedFd>) -> Result<Started, Failure> {
-        if self.script.is_empty() {
-            return Err(Failure::new(FailureClass::CommandNotFound, "no script"));
-        }
-        Self::spawn(self.script, stdio)
+    fn create(&mut self, stdio: ProcessStdio, _: Option<OwnedFd>) -> Result<(), Failure> {
+        self.stdio = Some(stdio);
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Started, Failure> {
+        let stdio = self.stdio.take();
+        let stdio = stdio.filter(|_| !self.script.is_empty());
+        let missing = || Failure::new(FailureClass::CommandNotFound, "no script");
+        Self::spawn(self.script, stdio.ok_or_else(missing)?)
     }
 
     fn exec(&mut self, process: &spec::Process, stdio: ProcessStdio) -> Result<Started, Failure> {
@@ -104,7 +110,17 @@ impl Harness {
         let monitor = std::thread::spawn(move || {
             let init = Session::new(None, plan, stdin_once, Some(log));
             let launcher = Connection::new(far.into());
-            Supervisor::new(Shell { script }, places, listener, launcher, init).run()
+            Supervisor::new(
+                Shell {
+                    script,
+                    stdio: None,
+                },
+                places,
+                listener,
+                launcher,
+                init,
+            )
+            .run()
         });
         Self {
             directory,
@@ -138,7 +154,8 @@ impl Harness {
     }
 
     fn start(&mut self) -> ProcessIdentity {
-        match self.ask(Request::Start { netns: false }, &[]).unwrap() {
+        self.ask(Request::Create { netns: false }, &[]).unwrap();
+        match self.ask(Request::Start, &[]).unwrap() {
             Answer::Process(identity) => identity,
             other => panic!("{other:?}"),
         }
@@ -470,9 +487,8 @@ fn a_later_engine_finds_the_monitor_by_its_socket() {
 fn a_failed_start_is_told_and_ends_the_monitor() {
     let mut harness = Harness::new("", OUTPUT, false);
     let near = harness.attach(client(Framing::Raw, false));
-    let failure = harness
-        .ask(Request::Start { netns: false }, &[])
-        .unwrap_err();
+    harness.ask(Request::Create { netns: false }, &[]).unwrap();
+    let failure = harness.ask(Request::Start, &[]).unwrap_err();
     assert_eq!(failure.class, FailureClass::CommandNotFound);
     assert_eq!(read_all(near), b"");
     assert_eq!(harness.monitor.join().unwrap(), 1);
@@ -480,10 +496,15 @@ fn a_failed_start_is_told_and_ends_the_monitor() {
 
 #[test]
 fn an_engine_that_goes_before_the_start_takes_the_monitor_along() {
-    let harness = Harness::new("exit 0", OUTPUT, false);
-    drop(harness.engine);
-    assert_eq!(harness.monitor.join().unwrap(), 1);
-    assert!(!harness.directory.path().join("control").exists());
+    for created in [false, true] {
+        let mut harness = Harness::new("exit 0", OUTPUT, false);
+        if created {
+            harness.ask(Request::Create { netns: false }, &[]).unwrap();
+        }
+        drop(harness.engine);
+        assert_eq!(harness.monitor.join().unwrap(), 1);
+        assert!(!harness.directory.path().join("control").exists());
+    }
 }
 
 #[test]

@@ -213,7 +213,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let start = Envelope {
             sequence: 1,
-            request: Request::Start { netns: true },
+            request: Request::Create { netns: true },
         };
         let status = Envelope {
             sequence: 2,

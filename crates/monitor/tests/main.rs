@@ -23,15 +23,20 @@ use cais_types::Framing;
 const MONITOR: &str = "the_monitor_process";
 
 /// Runs the first argument of the specification as a script.
-struct Shell(String);
+struct Shell(String, Option<ProcessStdio>);
 
 impl Runner for Shell {
-    fn start(&mut self, stdio: ProcessStdio, _: Option<OwnedFd>) -> Result<Started, Failure> {
-        let ProcessStdio::Descriptors {
+    fn create(&mut self, stdio: ProcessStdio, _: Option<OwnedFd>) -> Result<(), Failure> {
+        self.1 = Some(stdio);
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Started, Failure> {
+        let Some(ProcessStdio::Descriptors {
             stdin,
             stdout,
             stderr,
-        } = stdio
+        }) = self.1.take()
         else {
             return Err(Failure::new(FailureClass::Invalid, "no terminal here"));
         };
@@ -78,7 +83,7 @@ fn the_monitor_process() {
         .next()
         .is_some_and(|name| name == "cais-monitor")
     {
-        let shell = |launch: Launch| Ok(Shell(launch.spec.process.unwrap().args[0].clone()));
+        let shell = |launch: Launch| Ok(Shell(launch.spec.process.unwrap().args[0].clone(), None));
         std::process::exit(serve(shell));
     }
 }
@@ -109,7 +114,8 @@ impl Engine {
 
 fn start_monitor(directory: &Path, script: &str) -> (Launched, Engine) {
     let binary = File::open("/proc/self/exe").unwrap();
-    let mut launched = launch(binary.as_fd(), MONITOR).unwrap();
+    let launchpad = cais_sys::launch::Launchpad::new().unwrap();
+    let mut launched = launch(&launchpad, binary.as_fd(), MONITOR).unwrap();
     let process = spec::Process {
         args: vec![script.to_owned()],
         ..spec::Process::default()
@@ -166,7 +172,8 @@ fn a_container_outlives_its_engine_and_signals_to_its_monitor() {
     let (mut near, far) = UnixStream::pair().unwrap();
     engine.ask(Request::Attach(client()), &[far.as_fd()]);
     drop(far);
-    let Answer::Process(identity) = engine.ask(Request::Start { netns: false }, &[]) else {
+    engine.ask(Request::Create { netns: false }, &[]);
+    let Answer::Process(identity) = engine.ask(Request::Start, &[]) else {
         panic!("no process");
     };
     drop(engine);

@@ -113,12 +113,17 @@ pub struct Built {
     pub resolver: Option<Sockets>,
 }
 
-/// Makes the sandbox on a thread of its own, because a namespace is made by moving into it. The namespace lives as long
-/// as the descriptor; its interfaces go with it.
-pub fn build(plan: Plan) -> thread::JoinHandle<Result<Built, NetworkError>> {
+/// Makes the sandbox on a thread of its own, because a namespace is made by moving into it; `made` gets it before there is
+/// anything in it. The namespace lives as long as a descriptor; its interfaces go with it.
+pub fn build(
+    plan: Plan,
+    made: impl FnOnce(OwnedFd) + Send + 'static,
+) -> thread::JoinHandle<Result<Built, NetworkError>> {
     thread::spawn(move || {
         let host = Socket::route().map_err(NetworkError::during("netlink socket"))?;
-        let (netns, inside) = namespace().map_err(NetworkError::during("network namespace"))?;
+        let space = namespace().and_then(|space| Ok((space.0.try_clone()?, space)));
+        let (copy, (netns, inside)) = space.map_err(NetworkError::during("network namespace"))?;
+        made(copy);
         if !plan.interfaces.is_empty() {
             // CVE-2024-32473: interfaces have IPv6 only where their network has it.
             sysctl::set_if_there("ipv6/conf/default/disable_ipv6", "1")
@@ -374,9 +379,17 @@ fn change_defaults(
 /// Has the kernel notice that the pair has a carrier: the port begins to forward, and with its first port the bridge
 /// begins to send. Else the container's first packet could be lost, and a connection would wait a second for its next try.
 fn settle(host: &Socket, interface: &Interface) -> Result<(), NetlinkError> {
-    if let Attachment::Veth { name, bridge, .. } = &interface.attachment {
-        link::find(host, name)?;
-        link::find_index(host, *bridge)?;
+    let Attachment::Veth { name, bridge, .. } = &interface.attachment else {
+        return Ok(());
+    };
+    let port = link::find(host, name)?;
+    link::find_index(host, *bridge)?;
+    if let Some(port) = port {
+        // The host sends nothing by a port. Whatever happens to an interface has the kernel walk over all routes of IPv6, so
+        // those of a thousand ports are felt. A host without IPv6 has none.
+        let mut batch = Messages::new();
+        route::delete_multicast_route(&mut batch, port.index);
+        let _ = host.run(&mut batch);
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! Starts a program from a process with many threads: the child borrows the memory of the caller until it executes, so that
-//! nothing is copied however large the caller is.
+//! Starts a program from a process with many threads and descriptors: the child borrows the memory of the caller until it
+//! executes, and takes only the descriptors it needs, so that nothing is copied however large the caller is.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::{DupFlags, dup3};
 
 /// Stack of the child until it executes, bytes.
 const STACK: usize = 64 << 10;
@@ -39,46 +41,96 @@ struct Plan {
     file: c_int,
     null: c_int,
     descriptor: c_int,
+    /// Beyond the three.
+    beyond: c_int,
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
     errno: c_int,
 }
 
-/// Starts a program as the leader of a new session, with `/dev/null` as its standard streams, all signals at their defaults
-/// except those the caller ignores, and no other descriptor than number 3. Returns once the program runs.
-pub fn launch(program: &Program<'_>) -> io::Result<Child> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let away = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, OUT_OF_THE_WAY);
-    let (file, null) = (away(program.file)?, away(null.as_fd())?);
-    let descriptor = away(program.descriptor)?;
-    let pointers = |texts: &[&CStr]| -> Vec<*const c_char> {
-        let end = std::iter::once(std::ptr::null());
-        texts.iter().map(|text| text.as_ptr()).chain(end).collect()
-    };
-    let mut plan = Plan {
-        file: file.as_raw_fd(),
-        null: null.as_raw_fd(),
-        descriptor: descriptor.as_raw_fd(),
-        arguments: pointers(program.arguments),
-        environment: pointers(program.environment),
-        errno: 0,
-    };
-    let before = block_signals()?;
-    let started = start(&mut plan);
-    restore_signals(&before);
-    let child = started?;
-    if plan.errno != 0 {
-        crate::pidfd::wait(child.pidfd.as_fd())?;
-        return Err(io::Error::from_raw_os_error(plan.errno));
+/// Where programs are started from, one at a time: three descriptors that lie low in the caller's table if it is made early.
+/// What lies above them is never copied for a child, so that a start costs the same however many are open.
+#[derive(Debug)]
+pub struct Launchpad {
+    places: Mutex<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
+    null: OwnedFd,
+    /// Of the program, and of what it is given; `/dev/null` between starts.
+    file: OwnedFd,
+    descriptor: OwnedFd,
+}
+
+impl Launchpad {
+    /// Takes the three places.
+    pub fn new() -> io::Result<Self> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let away = || rustix::io::fcntl_dupfd_cloexec(&null, OUT_OF_THE_WAY);
+        let places = Places {
+            file: away()?,
+            descriptor: away()?,
+            null: away()?,
+        };
+        Ok(Self {
+            places: Mutex::new(places),
+        })
     }
-    Ok(child)
+
+    /// Starts a program as the leader of a new session, with `/dev/null` as its standard streams, all signals at their
+    /// defaults except those the caller ignores, and no other descriptor than number 3. Returns once the program runs.
+    pub fn launch(&self, program: &Program<'_>) -> io::Result<Child> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = places.launch(program);
+        places.clear()?;
+        started
+    }
+}
+
+impl Places {
+    fn launch(&mut self, program: &Program<'_>) -> io::Result<Child> {
+        dup3(program.file, &mut self.file, DupFlags::CLOEXEC)?;
+        dup3(program.descriptor, &mut self.descriptor, DupFlags::CLOEXEC)?;
+        let pointers = |texts: &[&CStr]| -> Vec<*const c_char> {
+            let end = std::iter::once(std::ptr::null());
+            texts.iter().map(|text| text.as_ptr()).chain(end).collect()
+        };
+        let numbers = [&self.file, &self.null, &self.descriptor].map(AsRawFd::as_raw_fd);
+        let [file, null, descriptor] = numbers;
+        let mut plan = Plan {
+            file,
+            null,
+            descriptor,
+            beyond: numbers.into_iter().fold(GIVEN, c_int::max) + 1,
+            arguments: pointers(program.arguments),
+            environment: pointers(program.environment),
+            errno: 0,
+        };
+        let before = block_signals()?;
+        let started = start(&mut plan);
+        restore_signals(&before);
+        let child = started?;
+        if plan.errno != 0 {
+            crate::pidfd::wait(child.pidfd.as_fd())?;
+            return Err(io::Error::from_raw_os_error(plan.errno));
+        }
+        Ok(child)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        dup3(&self.null, &mut self.file, DupFlags::CLOEXEC)?;
+        dup3(&self.null, &mut self.descriptor, DupFlags::CLOEXEC)?;
+        Ok(())
+    }
 }
 
 fn start(plan: &mut Plan) -> io::Result<Child> {
     let mut stack = vec![0_u128; STACK / size_of::<u128>()];
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let mut pidfd: c_int = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags =
+        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument = std::ptr::from_mut(plan).cast::<c_void>();
     // SAFETY: the caller sleeps until the child has executed or ended, so that stack and plan outlive its use of them;
     // signals are blocked, so that no handler runs in the child.
@@ -102,6 +154,10 @@ extern "C" fn child(argument: *mut c_void) -> c_int {
 
 /// Comes back only with an errno.
 fn execute(plan: &Plan) -> c_int {
+    // From here on the child has a table of its own, of what lies below.
+    if close_range(plan.beyond, libc::CLOSE_RANGE_UNSHARE) < 0 {
+        return errno();
+    }
     let moves = [
         (plan.null, 0),
         (plan.null, 1),
@@ -116,15 +172,8 @@ fn execute(plan: &Plan) -> c_int {
     }
     // SAFETY: takes no pointers.
     unsafe { libc::setsid() };
-    let rest = libc::c_uint::try_from(GIVEN + 1).unwrap_or(0);
-    // SAFETY: marks descriptors of the child's own table.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            rest,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
+    if close_range(GIVEN + 1, libc::CLOSE_RANGE_CLOEXEC) < 0 {
+        return errno();
     }
     restore_signals(&empty_set());
     // SAFETY: both lists end with a null pointer and their texts outlive the call.
@@ -139,6 +188,11 @@ fn execute(plan: &Plan) -> c_int {
         );
     }
     errno()
+}
+
+fn close_range(first: c_int, flags: c_uint) -> c_long {
+    // SAFETY: closes, or marks, descriptors of a table that is the child's own or becomes so by the call.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }
 }
 
 fn errno() -> c_int {
@@ -183,6 +237,10 @@ mod tests {
     use super::*;
 
     fn shell(script: &CStr) -> (Child, String) {
+        shell_from(&Launchpad::new().unwrap(), script)
+    }
+
+    fn shell_from(launchpad: &Launchpad, script: &CStr) -> (Child, String) {
         let file = File::open("/bin/sh").unwrap();
         let (mut near, far) = std::io::pipe().unwrap();
         let program = Program {
@@ -191,7 +249,7 @@ mod tests {
             environment: &[c"A=b c"],
             descriptor: far.as_fd(),
         };
-        let child = launch(&program).unwrap();
+        let child = launchpad.launch(&program).unwrap();
         drop(far);
         let mut text = String::new();
         near.read_to_string(&mut text).unwrap();
@@ -211,10 +269,15 @@ mod tests {
 
     #[test]
     fn no_other_descriptor_is_inherited() {
-        let leak = File::open("/dev/zero").unwrap();
-        let leaked = leak.as_fd().try_clone_to_owned().unwrap();
-        rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
-        let (child, text) = shell(c"ls -l /proc/$$/fd >&3");
+        let leak = || {
+            let leaked = OwnedFd::from(File::open("/dev/zero").unwrap());
+            rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+            leaked
+        };
+        let _low = leak();
+        let launchpad = Launchpad::new().unwrap();
+        let _high = leak();
+        let (child, text) = shell_from(&launchpad, c"ls -l /proc/$$/fd >&3");
         assert!(
             text.contains("/dev/null") && !text.contains("/dev/zero"),
             "{text}"
@@ -231,7 +294,7 @@ mod tests {
             environment: &[],
             descriptor: file.as_fd(),
         };
-        let error = launch(&program).unwrap_err();
+        let error = Launchpad::new().unwrap().launch(&program).unwrap_err();
         assert!(
             matches!(error.raw_os_error(), Some(libc::EACCES | libc::ENOEXEC)),
             "{error}"

@@ -1,34 +1,44 @@
 //! Starting monitors: from a copy of our own binary that no container can write to, opened once.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use cais_engine::launcher::Launcher;
+use cais_sys::launch::Launchpad;
 use cais_types::{ContainerId, Error, Result};
 
 /// Starts monitors and reaps those that ended.
 pub struct Monitors {
     binary: OwnedFd,
+    launchpad: Launchpad,
     running: Mutex<HashMap<ContainerId, OwnedFd>>,
 }
 
 impl Monitors {
-    /// Monitors from this binary.
-    pub fn new(binary: OwnedFd) -> Self {
-        Self {
+    /// Monitors from this binary; to be made before the daemon opens much else.
+    ///
+    /// # Errors
+    /// Internal: no descriptors are left.
+    pub fn new(binary: OwnedFd) -> Result<Self> {
+        Ok(Self {
             binary,
+            launchpad: Launchpad::new().map_err(failed)?,
             running: Mutex::new(HashMap::new()),
-        }
+        })
     }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::internal(format!("cannot start a monitor: {error}")).with_source(error)
 }
 
 impl Launcher for Monitors {
     fn launch(&self, container: &ContainerId) -> Result<OwnedFd> {
-        let launched = cais_monitor::launch::launch(self.binary.as_fd(), &container.to_string())
-            .map_err(|error| {
-                Error::internal(format!("cannot start a monitor: {error}")).with_source(error)
-            })?;
+        let name = container.to_string();
+        let launched = cais_monitor::launch(&self.launchpad, self.binary.as_fd(), &name);
+        let launched = launched.map_err(failed)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = running.insert(*container, launched.pidfd) {
             reap(&earlier);

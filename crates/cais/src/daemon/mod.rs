@@ -137,7 +137,7 @@ impl Rooms {
             rootfs: Arc::new(images::Images(Arc::clone(&self.images))),
             volumes: Arc::new(volumes::Volumes(Arc::clone(&self.volumes))),
             sandboxes: Arc::new(networks::Networks(Arc::clone(&self.networks))),
-            launcher: Arc::new(launcher::Monitors::new(binary)),
+            launcher: Arc::new(launcher::Monitors::new(binary)?),
             kernel: Arc::new(HostKernel),
         })
     }

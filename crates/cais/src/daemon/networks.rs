@@ -6,8 +6,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use cais_engine::ports::{
-    DnsWish, KeptSandbox, LiveSandbox, NetworkFacts, PortRequest, Sandbox, SandboxRequest,
-    SandboxStore,
+    DnsWish, KeptSandbox, LiveSandbox, NamespaceMade, NetworkFacts, PortRequest, Sandbox,
+    SandboxRequest, SandboxStore,
 };
 use cais_networks::{
     Endpoint, EndpointRequest, Facts, Link, Live, NetworkRecord, NetworkRequest, PoolRequest, Store,
@@ -73,18 +73,19 @@ impl SandboxStore for Networks {
         })
     }
 
-    fn open(&self, request: &SandboxRequest) -> Result<Sandbox> {
+    fn open(&self, request: &SandboxRequest, made: NamespaceMade) -> Result<Sandbox> {
         let there = request.endpoints.iter();
         let there = there.filter(|(name, _)| self.has(name));
         let wanted = there.map(|(name, asked)| Ok((name.clone(), endpoint_request(asked)?)));
-        let sandbox = self.0.open(&cais_networks::SandboxRequest {
+        let request_in_store = cais_networks::SandboxRequest {
             container: request.container,
             name: request.name.clone(),
             endpoints: wanted.collect::<Result<_>>()?,
             ports: ports_in_store(&request.ports),
             sysctls: request.sysctls.clone(),
             dns: dns_wish(&request.dns),
-        })?;
+        };
+        let sandbox = self.0.open_telling(&request_in_store, made)?;
         let mut endpoints = BTreeMap::new();
         for (asked, endpoint) in &sandbox.endpoints {
             let (_, name) = self.0.find(asked)?;
@@ -92,7 +93,6 @@ impl SandboxStore for Networks {
             endpoints.insert(name, filled(settings, endpoint));
         }
         Ok(Sandbox {
-            netns: sandbox.netns,
             endpoints,
             ports: on_ports(sandbox.ports),
         })

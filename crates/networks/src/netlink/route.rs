@@ -152,6 +152,22 @@ pub fn delete_default_route(batch: &mut Messages, ipv6: bool, interface: u32) {
         .put_u32(RTA_OIF, interface);
 }
 
+/// Removes the route to the multicast groups of a link, which the kernel makes of its own for IPv6.
+pub fn delete_multicast_route(batch: &mut Messages, interface: u32) {
+    let mut header = [0; ROUTE];
+    header[0] = 10;
+    header[1] = 8;
+    header[4] = RT_TABLE_LOCAL;
+    header[6] = RT_SCOPE_NOWHERE;
+    batch
+        .begin(RTM_DELROUTE, 0, &header)
+        .put(
+            RTA_DST,
+            &Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).octets(),
+        )
+        .put_u32(RTA_OIF, interface);
+}
+
 /// The addresses of all interfaces, with interface numbers.
 pub fn addresses(socket: &Socket) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
     let mut batch = Messages::new();

@@ -74,12 +74,21 @@ struct Allocated {
 impl Store {
     /// Makes the namespace with its interfaces, addresses, routes and published ports: all of it or nothing.
     pub fn open(&self, request: &SandboxRequest) -> Result<Sandbox, NetworkError> {
+        self.open_telling(request, drop)
+    }
+
+    /// Like [`Store::open`]; `made` gets the namespace as soon as there is one, while nothing is in it.
+    pub fn open_telling(
+        &self,
+        request: &SandboxRequest,
+        made: impl FnOnce(OwnedFd) + Send + 'static,
+    ) -> Result<Sandbox, NetworkError> {
         let wishes = publish::wishes(&request.ports)?;
         let container = request.container;
         self.close(&container)?;
         let allocated = self.allocate(request, &wishes)?;
         failpoint::reach("open-allocated");
-        let building = wire::build(allocated.plan);
+        let building = wire::build(allocated.plan, made);
         let told = self.tell(&container, &allocated.record);
         let built = wire::join(building);
         failpoint::reach("open-built");
