@@ -451,3 +451,29 @@ fn a_read_only_root_leaves_only_what_was_asked_for() {
     );
     assert_eq!(written, "/dev/shm/x\n/volume/x\n/scratch/x\n");
 }
+
+#[test]
+fn only_what_outlives_its_process_is_brought_to_the_disk() {
+    let daemon = daemon();
+    // One option in /proc/mounts says whether fsync(2) means anything, and whether the end of the mount waits for the disk.
+    let volatile = |name: &str| {
+        let args = ["exec", name, "grep", " / ", "/proc/mounts"];
+        daemon.cais(&args).unwrap().contains("volatile")
+    };
+    let sleep = ["busybox", "sh", "-c", "echo here >>/file; sleep 1000"];
+    for (name, flags, passing) in [
+        (
+            "passing",
+            &["run", "-d", "--rm", "--name=passing"][..],
+            true,
+        ),
+        ("lasting", &["run", "-d", "--name=lasting"], false),
+    ] {
+        daemon.cais(&[flags, &sleep].concat()).unwrap();
+        assert_eq!(volatile(name), passing, "{name}");
+        daemon.cais(&["restart", "-t=0", name]).unwrap();
+        assert_eq!(volatile(name), passing, "{name}");
+        let read = daemon.cais(&["exec", name, "cat", "/file"]).unwrap();
+        assert!(read.starts_with("here\n"), "{read}");
+    }
+}

@@ -94,7 +94,7 @@ impl Record {
         }
     }
 
-    /// What its record is to outlive. One that vanishes with its process or its build is not worth an fsync.
+    /// What its record and its files are to outlive. One that vanishes with its process or its build is not worth an fsync.
     pub fn durability(&self) -> Durability {
         if self.auto_remove() || self.config.labels.contains_key(BUILD_LABEL) {
             Durability::Process

@@ -441,6 +441,7 @@ fn prepare(
             lower: dirs.lower,
             upper: dirs.upper,
             work: dirs.work,
+            durable: record.durability() == cais_state::Durability::Power,
         },
         log: log(record, &own)?,
         stdio: Stdio {

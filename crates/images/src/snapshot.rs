@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
+use cais_sys::overlay::Upper;
 use cais_types::{ContainerId, Digest};
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -88,7 +89,12 @@ impl Store {
         let chain = self.create_on(id, image)?;
         let base = self.container_path(id);
         let lower = self.lower(chain, true);
-        let mounted = mount::overlay(&lower, Some((&base.join(UPPER), &base.join(WORK))));
+        let upper = Upper {
+            files: &base.join(UPPER),
+            work: &base.join(WORK),
+            durable: false,
+        };
+        let mounted = mount::overlay(&lower, Some(upper));
         if mounted.is_err() {
             let _ = self.remove(id);
         }
@@ -253,7 +259,12 @@ impl Store {
         image: &Digest,
     ) -> Result<OwnedFd, ImageError> {
         let dirs = self.dirs(container, image)?;
-        mount::overlay(&dirs.lower, Some((&dirs.upper, &dirs.work)))
+        let upper = Upper {
+            files: &dirs.upper,
+            work: &dirs.work,
+            durable: false,
+        };
+        mount::overlay(&dirs.lower, Some(upper))
     }
 
     /// The root of an image, read-only, attached nowhere.
@@ -363,7 +374,12 @@ impl Store {
             make_directory(&empty, 0o755)?;
             lower.push(empty);
         }
-        let root = mount::overlay(&lower, Some((&upper, &work)))?;
+        let layer = Upper {
+            files: &upper,
+            work: &work,
+            durable: false,
+        };
+        let root = mount::overlay(&lower, Some(layer))?;
         init::populate(root.as_fd())?;
         drop(root);
         let path = format!("{temporary}/{UPPER}");

@@ -55,8 +55,18 @@ impl Container {
     /// Does all that needs no network: the root file system is mounted, outside every mount namespace.
     pub fn prepare(launch: Launch) -> Result<Self, Failure> {
         let rootfs = match launch.rootfs {
-            protocol::Rootfs::Overlay { lower, upper, work } => {
-                Rootfs::Mount(overlay::mount(&lower, Some((&upper, &work)))?)
+            protocol::Rootfs::Overlay {
+                lower,
+                upper,
+                work,
+                durable,
+            } => {
+                let upper = overlay::Upper {
+                    files: &upper,
+                    work: &work,
+                    durable,
+                };
+                Rootfs::Mount(overlay::mount(&lower, Some(upper))?)
             }
             protocol::Rootfs::Directory(path) => Rootfs::Directory(path),
         };

@@ -42,6 +42,8 @@ pub enum Rootfs {
         lower: Vec<PathBuf>,
         upper: PathBuf,
         work: PathBuf,
+        /// Whether fsync(2) inside reaches the disk.
+        durable: bool,
     },
     /// A directory.
     Directory(PathBuf),

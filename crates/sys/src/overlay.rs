@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
+    open_tree,
 };
 
 use crate::netns;
@@ -24,12 +25,45 @@ const VALUE_LIMIT: usize = 256;
 /// leave it without the files' contents.
 const OPTIONS: [(&str, &str); 2] = [("index", "off"), ("metacopy", "off")];
 
+/// The option of mounts that are not durable.
+const VOLATILE: &str = "volatile";
+
 /// Set once the kernel has refused layers one by one and taken them as a list.
 static LIST_ONLY: AtomicBool = AtomicBool::new(false);
 
-/// Mounts `lower`, topmost first, and on top of it, when given, the writable `upper` with its `work` directory; without them
-/// the mount is read-only and wants two layers at least. The error names the layer that is at fault where that is known.
-pub fn mount(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+/// The writable layer of a mount.
+#[derive(Clone, Copy, Debug)]
+pub struct Upper<'a> {
+    /// What is written.
+    pub files: &'a Path,
+    /// The kernel's own, on the same file system.
+    pub work: &'a Path,
+    /// Whether fsync(2) reaches the disk. Then the end of the mount, too, waits until the whole file system below is on the
+    /// disk, whoever wrote to it. What nobody would miss after a power cut is better without (overlayfs.rst, "Volatile
+    /// mount").
+    pub durable: bool,
+}
+
+impl Upper<'_> {
+    /// Takes away the mark by which the kernel refuses a layer whose last mount was not durable: who mounts it again knows
+    /// that the machine has not gone down since, or has no more need of what it held.
+    fn unmark(&self) {
+        let incompat = self.work.join("work/incompat");
+        let volatile = incompat.join("volatile");
+        if rustix::fs::unlinkat(CWD, volatile.join("dirty"), AtFlags::empty()).is_ok() {
+            for directory in [volatile, incompat] {
+                let _ = rustix::fs::unlinkat(CWD, directory, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+}
+
+/// Mounts `lower`, topmost first, and on top of it, when given, the writable `upper`; without it the mount is read-only and
+/// wants two layers at least. The error names the layer that is at fault where that is known.
+pub fn mount(lower: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<OwnedFd> {
+    if let Some(upper) = &upper {
+        upper.unmark();
+    }
     if !LIST_ONLY.load(Ordering::Relaxed) {
         match one_by_one(lower, upper) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
@@ -42,17 +76,17 @@ pub fn mount(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<Own
 }
 
 /// `lowerdir+`, Linux 6.7.
-fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+fn one_by_one(lower: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     for layer in lower {
         set_path(context, "lowerdir+", layer)?;
     }
-    if let Some((upper, work)) = upper {
-        set_path(context, "upperdir", upper)?;
-        set_path(context, "workdir", work)?;
+    if let Some(upper) = upper {
+        set_path(context, "upperdir", upper.files)?;
+        set_path(context, "workdir", upper.work)?;
     }
-    finish(context, upper.is_none())
+    finish(context, upper.map(|upper| upper.durable))
 }
 
 fn set_path(context: BorrowedFd<'_>, option: &str, path: &Path) -> io::Result<()> {
@@ -65,21 +99,26 @@ fn set_path(context: BorrowedFd<'_>, option: &str, path: &Path) -> io::Result<()
     fsconfig_set_string(context, option, short).map_err(failed)
 }
 
-fn finish(context: BorrowedFd<'_>, read_only: bool) -> io::Result<OwnedFd> {
+/// `durable` is that of [`Upper`]; nothing for a mount that is read-only.
+fn finish(context: BorrowedFd<'_>, durable: Option<bool>) -> io::Result<OwnedFd> {
     for (option, value) in OPTIONS {
         // A kernel without the feature has no such option, and then it is off.
         let _ = fsconfig_set_string(context, option, value);
     }
+    if durable == Some(false) {
+        // Linux 5.10.
+        let _ = fsconfig_set_flag(context, VOLATILE);
+    }
     fsconfig_create(context)?;
-    let attributes = match read_only {
-        true => MountAttrFlags::MOUNT_ATTR_RDONLY,
-        false => MountAttrFlags::empty(),
+    let attributes = match durable {
+        None => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Some(_) => MountAttrFlags::empty(),
     };
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// `lowerdir` for older kernels, in the shortest of three ways.
-fn list(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+fn list(lower: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<OwnedFd> {
     let layers = Layers::open(lower, upper)?;
     if layers.lower("/proc/self/fd/").len() < VALUE_LIMIT {
         return layers.configure("/proc/self/fd/");
@@ -92,11 +131,7 @@ fn list(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd>
 }
 
 /// Runs in a thread of its own, which leaves the process's working directory and, at need, its mounts.
-fn long_list(
-    lower: &[PathBuf],
-    upper: Option<(&Path, &Path)>,
-    layers: &Layers,
-) -> io::Result<OwnedFd> {
+fn long_list(lower: &[PathBuf], upper: Option<Upper<'_>>, layers: &Layers) -> io::Result<OwnedFd> {
     netns::unshare_directory()?;
     if layers.lower("").len() < VALUE_LIMIT {
         rustix::process::chdir("/proc/self/fd")?;
@@ -114,19 +149,23 @@ fn long_list(
 struct Layers {
     lower: Vec<OwnedFd>,
     upper: Option<(OwnedFd, OwnedFd)>,
+    durable: bool,
 }
 
 impl Layers {
-    fn open(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<Self> {
+    fn open(lower: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<Self> {
         let directory =
             |option, path: &Path| open(path).map_err(|errno| named(option, path, errno));
         let lower = lower.iter().map(|path| directory("lowerdir", path));
-        let upper = upper.map(|(upper, work)| {
-            Ok::<_, io::Error>((directory("upperdir", upper)?, directory("workdir", work)?))
+        let durable = upper.is_some_and(|upper| upper.durable);
+        let upper = upper.map(|upper| {
+            let files = directory("upperdir", upper.files)?;
+            Ok::<_, io::Error>((files, directory("workdir", upper.work)?))
         });
         Ok(Self {
             lower: lower.collect::<io::Result<_>>()?,
             upper: upper.transpose()?,
+            durable,
         })
     }
 
@@ -154,7 +193,7 @@ impl Layers {
         for (option, value) in self.options(prefix) {
             fsconfig_set_string(context, option, value)?;
         }
-        finish(context, self.upper.is_none())
+        finish(context, self.upper.as_ref().map(|_| self.durable))
     }
 
     /// Mounts at a place of the calling thread's own mount namespace and takes a detached copy of the mount.
@@ -162,9 +201,12 @@ impl Layers {
         let options = self.options("/proc/self/fd/").into_iter();
         let fixed = OPTIONS.map(|(option, value)| (option, value.to_owned()));
         let options = options.chain(fixed);
-        let data: Vec<String> = options
+        let mut data: Vec<String> = options
             .map(|(option, value)| format!("{option}={value}"))
             .collect();
+        if self.upper.is_some() && !self.durable {
+            data.push(VOLATILE.to_owned());
+        }
         let data = std::ffi::CString::new(data.join(","))?;
         let flags = match self.upper {
             Some(_) => MountFlags::empty(),

@@ -45,9 +45,38 @@ impl Drop for Scratch {
     }
 }
 
-type Way = fn(&[PathBuf], Option<(&Path, &Path)>) -> io::Result<OwnedFd>;
+type Way = fn(&[PathBuf], Option<Upper<'_>>) -> io::Result<OwnedFd>;
 
 const WAYS: [(&str, Way); 2] = [("any", mount), ("list", list)];
+
+fn layer<'a>(files: &'a Path, work: &'a Path, durable: bool) -> Upper<'a> {
+    Upper {
+        files,
+        work,
+        durable,
+    }
+}
+
+#[test]
+fn what_is_not_durable_can_be_mounted_again() {
+    for (way, mount) in WAYS {
+        for number in [1, 100] {
+            let scratch = Scratch::new();
+            let lower = scratch.layers(number);
+            let (upper, work) = (scratch.directory("upper"), scratch.directory("work"));
+            let marked = || work.join("work/incompat/volatile").exists();
+            for durable in [true, false, false, true] {
+                let layer = layer(&upper, &work, durable);
+                layer.unmark();
+                let root = mount(&lower, Some(layer))
+                    .unwrap_or_else(|error| panic!("{number} layers, {way}: {error}"));
+                assert_eq!(marked(), !durable, "{number} layers, {way}");
+                let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+                std::fs::write(path.join("new"), "y").unwrap();
+            }
+        }
+    }
+}
 
 /// The two ways in one test, which holds the process's mounts still.
 #[test]
@@ -57,7 +86,8 @@ fn layers_are_stacked_whatever_their_number_names_and_lengths() {
             let scratch = Scratch::new();
             let lower = scratch.layers(number);
             let (upper, work) = (scratch.directory("up,per"), scratch.directory("work"));
-            let root = mount(&lower, Some((&upper, &work))).unwrap_or_else(|error| {
+            let layer = layer(&upper, &work, number % 2 == 0);
+            let root = mount(&lower, Some(layer)).unwrap_or_else(|error| {
                 panic!("{number} layers, {way}: {error}");
             });
             let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
@@ -89,7 +119,7 @@ fn a_mount_can_be_attached_and_leaves_nothing_in_the_mount_table() {
     let scratch = Scratch::new();
     let (upper, work) = (scratch.directory("upper"), scratch.directory("work"));
     let place = scratch.directory("place");
-    let root = list(&scratch.layers(100), Some((&upper, &work))).unwrap();
+    let root = list(&scratch.layers(100), Some(layer(&upper, &work, true))).unwrap();
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let below = scratch.0.path().to_str().unwrap().to_owned();
     let ours = |text: &str| text.lines().filter(|line| line.contains(&below)).count();
@@ -104,7 +134,7 @@ fn a_missing_layer_is_named() {
     let missing = directory.path().join("missing");
     for (way, mount) in WAYS {
         let lower = std::slice::from_ref(&missing);
-        let error = mount(lower, Some((&missing, &missing))).unwrap_err();
+        let error = mount(lower, Some(layer(&missing, &missing, true))).unwrap_err();
         let text = error.to_string();
         // Kernels that take no layer by itself name none either before the list is made.
         assert!(text.contains("missing"), "{way}: {text}");

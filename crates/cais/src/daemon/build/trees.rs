@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cais_build::ports::TreeRoot;
 use cais_images::Store;
+use cais_sys::overlay::{self, Upper};
 use cais_sys::{mount, path_in_root};
 use cais_types::{ContainerId, Error, Result};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -69,8 +70,7 @@ impl Trees {
                     // The first holds what the engine puts into containers; the image has none of it.
                     dirs.lower.remove(0);
                 }
-                let layer = Some((dirs.upper.as_path(), dirs.work.as_path()));
-                cais_sys::overlay::mount(&dirs.lower, layer).map_err(failed)?
+                passing(&dirs.lower, &dirs.upper, &dirs.work).map_err(failed)?
             }
             TreeRoot::Context(files) => over(files, &attached.directory).map_err(failed)?,
         };
@@ -148,7 +148,17 @@ fn over(files: &Path, directory: &Path) -> std::io::Result<OwnedFd> {
         // The upper directory's mode is that of the tree's root.
         fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }
-    cais_sys::overlay::mount(&[files.to_owned()], Some((&upper, &work)))
+    passing(&[files.to_owned()], &upper, &work)
+}
+
+/// A mount whose writable layer goes with it.
+fn passing(lower: &[PathBuf], upper: &Path, work: &Path) -> std::io::Result<OwnedFd> {
+    let upper = Upper {
+        files: upper,
+        work,
+        durable: false,
+    };
+    overlay::mount(lower, Some(upper))
 }
 
 /// Attaches a tree, and what a path in it leads to.
