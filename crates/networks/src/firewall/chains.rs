@@ -13,6 +13,8 @@ use super::{
 
 /// Where packets go that passed the host's own input rules.
 pub(super) const ADMIT: &str = "admit";
+/// Where new connections to addresses of the host go.
+const TRANSLATE: &str = "translate";
 
 /// ICMP and ICMPv6.
 const ICMP: u8 = 1;
@@ -32,6 +34,7 @@ pub(super) fn all(
         raw(family),
         incoming(admission),
         outgoing(family, policy),
+        translate(),
         forward(),
         postrouting(family),
     ];
@@ -72,43 +75,47 @@ fn drop() -> Statement {
 }
 
 /// Loopback addresses never come from a link: bridges have route_localnet on, and the destination of a port published on
-/// 127.0.0.1 would be translated before the kernel drops the packet as a martian (moby#45610).
+/// 127.0.0.1 would be translated before the kernel drops the packet as a martian (moby#45610). Every packet comes here: addresses
+/// are compared faster than names.
 fn raw(family: Family) -> Chain {
     let loopback = loopback(family);
     let from_link = || Statement::input("lo", true);
     Chain {
         rules: vec![
-            rule([from_link(), Statement::to(loopback), drop()]),
-            rule([from_link(), Statement::from(loopback), drop()]),
+            rule([Statement::to(loopback), from_link(), drop()]),
+            rule([Statement::from(loopback), from_link(), drop()]),
         ],
         ..base("raw", HookKind::Filter, HookPoint::Prerouting, -300)
     }
 }
 
-/// The maps of published ports, looked up for packets to addresses of the host.
-fn translations(condition: &[Statement]) -> Vec<Vec<Statement>> {
-    let map = |fields: Vec<Field>, map: &str| Statement::DestinationMap {
-        fields,
-        map: map.to_owned(),
+/// The maps of published ports. A port is never in both; most are published on all addresses.
+fn translate() -> Chain {
+    let map = |fields: Vec<Field>, map: &str| {
+        let map = map.to_owned();
+        rule([Statement::DestinationMap { fields, map }])
     };
     let one = vec![Field::Destination, Field::Protocol, Field::DestinationPort];
     let any = vec![Field::Protocol, Field::DestinationPort];
-    [map(one, PUBLISHED), map(any, PUBLISHED_ANYWHERE)]
-        .into_iter()
-        .map(|translation| {
-            let mut statements = condition.to_vec();
-            statements.extend([Statement::DestinationIsLocal, translation]);
-            statements
-        })
-        .collect()
+    Chain {
+        name: TRANSLATE.to_owned(),
+        hook: None,
+        rules: vec![map(any, PUBLISHED_ANYWHERE), map(one, PUBLISHED)],
+    }
+}
+
+/// Looks the published ports up for packets to addresses of the host.
+fn translated(condition: Option<Statement>) -> Vec<Vec<Statement>> {
+    let go = Statement::Verdict(Verdict::Goto(TRANSLATE.to_owned()));
+    let words = condition.into_iter();
+    vec![words.chain([Statement::DestinationIsLocal, go]).collect()]
 }
 
 /// Published ports, for packets that come in: where the host's own input rules decide, only those that passed them.
 fn incoming(admission: Option<&Admission>) -> Chain {
     let condition = admission.map(|admission| Statement::input(&admission.back, false));
-    let condition: Vec<_> = condition.into_iter().collect();
     Chain {
-        rules: translations(&condition),
+        rules: translated(condition),
         ..base("prerouting", HookKind::Nat, HookPoint::Prerouting, -100)
     }
 }
@@ -122,9 +129,8 @@ fn outgoing(family: Family, policy: &Policy) -> Chain {
         not: true,
         net: loopback(family),
     });
-    let condition: Vec<_> = condition.into_iter().collect();
     Chain {
-        rules: translations(&condition),
+        rules: translated(condition),
         ..base("output", HookKind::Nat, HookPoint::Output, -100)
     }
 }
@@ -213,10 +219,12 @@ fn bridge_chains(family: Family, bridge: &BridgeRules, rules: &FamilyRules) -> V
         chains.push(chain("from", vec![leaves]));
     }
     chains.push(chain("to", to_bridge(family, bridge, rules)));
-    // A container that reaches itself or a neighbour through a published port must be answered through the host.
+    // A container that reaches itself or a neighbour through a published port must be answered through the host. The host
+    // itself is answered as it is, which spares each of its connections a second translation.
     let mut leaving = vec![rule([
         Statement::output(name, false),
         Statement::Translated,
+        Statement::SourceIsElsewhere,
         Statement::Masquerade,
     ])];
     let translated = match rules.source {

@@ -245,6 +245,7 @@ fn print_statement(line: &mut String, family: Family, statement: &Statement) -> 
             write!(line, "{} {}@{set}", fields(family, names), sign(*not))
         }
         Statement::DestinationIsLocal => line.write_str("fib daddr type local"),
+        Statement::SourceIsElsewhere => line.write_str("fib saddr type != local"),
         Statement::Established => line.write_str("ct state established,related"),
         Statement::New => line.write_str("ct state new"),
         Statement::SendCopy {

@@ -382,6 +382,10 @@ fn add_statement(list: &mut Messages, family: Family, statement: &Statement) {
             expr::destination_type(list);
             expr::compare(list, false, &RTN_LOCAL.to_ne_bytes());
         }
+        Statement::SourceIsElsewhere => {
+            expr::source_type(list);
+            expr::compare(list, true, &RTN_LOCAL.to_ne_bytes());
+        }
         Statement::Established => expr::connection_state(list, STATE_ESTABLISHED_OR_RELATED),
         Statement::New => expr::connection_state(list, STATE_NEW),
         Statement::SendCopy {

@@ -23,6 +23,7 @@ const PAYLOAD_TRANSPORT: u32 = 2;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
+const FIB_F_SADDR: u32 = 1;
 const FIB_F_DADDR: u32 = 2;
 const NAT_SNAT: u32 = 0;
 const NAT_DNAT: u32 = 1;
@@ -218,10 +219,19 @@ pub fn counter(rule: &mut Messages) {
 
 /// Loads the type of the destination address (`RTN_*`).
 pub fn destination_type(rule: &mut Messages) {
+    address_type(rule, FIB_F_DADDR);
+}
+
+/// Loads the type of the source address (`RTN_*`).
+pub fn source_type(rule: &mut Messages) {
+    address_type(rule, FIB_F_SADDR);
+}
+
+fn address_type(rule: &mut Messages, which: u32) {
     expression(rule, "fib", |data| {
         data.put_be32(1, FIRST)
             .put_be32(2, FIB_RESULT_ADDRTYPE)
-            .put_be32(3, FIB_F_DADDR);
+            .put_be32(3, which);
     });
 }
 

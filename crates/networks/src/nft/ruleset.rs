@@ -221,6 +221,8 @@ pub enum Statement {
     },
     /// The destination is an address of this host.
     DestinationIsLocal,
+    /// The source is no address of this host.
+    SourceIsElsewhere,
     /// The connection is established or related to one that is.
     Established,
     /// The packet is the first of a connection.
