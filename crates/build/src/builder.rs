@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
+use crate::attest::generator::Scan;
 use crate::attest::provenance::{Facts, Sources};
-use crate::attest::{Annotations, bill_of_materials};
+use crate::attest::{Annotations, Sbom, bill_of_materials};
 use crate::cancel::Cancellation;
 use crate::dockerfile::Dockerfile;
 use crate::messages::{Messages, Sequence, StageLog, canceled, failure};
@@ -236,9 +237,31 @@ impl Prepared {
                 ports.images.tag_set(&cache, name)?;
             }
         }
-        let results = self.plans.iter().zip(&progress);
-        let results = results.map(|(plan, progress)| self.result(plan, progress, ports));
-        results.collect()
+        self.results(&progress, ports, out, gone)
+    }
+
+    /// What came of all plans, one after the other.
+    fn results(
+        &self,
+        progress: &[Progress],
+        ports: Ports<'_>,
+        out: &dyn Messages,
+        gone: &Cancellation,
+    ) -> Result<Vec<Made>> {
+        let sequence = Sequence::new(out, gone.clone());
+        let log = sequence.stage();
+        std::thread::scope(|scope| {
+            let results = scope.spawn(move || {
+                let results = self.plans.iter().zip(progress);
+                let results =
+                    results.map(|(plan, progress)| self.result(plan, progress, ports, &log));
+                results.collect()
+            });
+            // A client that has gone is told by the log.
+            let _ = sequence.drain();
+            let panicked = |_| Err(Error::internal("the end of the build has panicked"));
+            results.join().unwrap_or_else(panicked)
+        })
     }
 
     /// The images of all stages under one name, and the keys of their steps.
@@ -257,7 +280,13 @@ impl Prepared {
         set
     }
 
-    fn result(&self, plan: &Plan, progress: &Progress, ports: Ports<'_>) -> Result<Made> {
+    fn result(
+        &self,
+        plan: &Plan,
+        progress: &Progress,
+        ports: Ports<'_>,
+        log: &StageLog,
+    ) -> Result<Made> {
         let finished = progress.wait(plan.target)?;
         let image = finished
             .image
@@ -274,7 +303,7 @@ impl Prepared {
         Ok(Made {
             platform: plan.platform.clone(),
             image,
-            statements: self.attest(plan, progress, &image, ports)?,
+            statements: self.attest(plan, progress, &image, (ports, log))?,
         })
     }
 
@@ -283,20 +312,25 @@ impl Prepared {
         plan: &Plan,
         progress: &Progress,
         image: &Digest,
-        ports: Ports<'_>,
+        (ports, log): (Ports<'_>, &StageLog),
     ) -> Result<Vec<Statement>> {
         let wanted = &self.request.attestations;
-        let mut statements = Vec::new();
-        if wanted.sbom {
-            let root = ports.images.root(image)?;
-            let time = self.request.created.map(Timestamp::from_second);
-            let time = time.and_then(std::result::Result::ok);
-            let created = time.unwrap_or_else(Timestamp::now);
-            let created = created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let name = self.request.tags.first();
-            let name = name.map_or_else(|| image.to_string(), Clone::clone);
-            statements.push(bill_of_materials(root.as_fd(), image, &name, &created));
-        }
+        let mut statements = match &wanted.sbom {
+            None => Vec::new(),
+            Some(Sbom::Own) => vec![self.bill_of_materials(image, ports)?],
+            Some(Sbom::Generator(generator)) => Scan {
+                generator,
+                image,
+                ports,
+                log,
+                sources: &progress.sources,
+                pull: self.request.pull,
+                network: &self.request.network,
+                host: &self.request.host,
+                scratch: &self.request.scratch,
+            }
+            .run()?,
+        };
         if let Some(provenance) = &wanted.provenance {
             let facts = Facts {
                 request: &self.request,
@@ -308,6 +342,17 @@ impl Prepared {
             statements.push(facts.statement(provenance));
         }
         Ok(statements)
+    }
+
+    fn bill_of_materials(&self, image: &Digest, ports: Ports<'_>) -> Result<Statement> {
+        let root = ports.images.root(image)?;
+        let time = self.request.created.map(Timestamp::from_second);
+        let time = time.and_then(std::result::Result::ok);
+        let created = time.unwrap_or_else(Timestamp::now);
+        let created = created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let name = self.request.tags.first();
+        let name = name.map_or_else(|| image.to_string(), Clone::clone);
+        Ok(bill_of_materials(root.as_fd(), image, &name, &created))
     }
 
     fn stage(

@@ -13,6 +13,7 @@ pub mod request;
 
 mod builder;
 mod cache;
+mod output;
 mod plan;
 mod stage;
 mod steps;

@@ -333,8 +333,8 @@ fn what_cannot_be_attested_is_refused() {
             "unsupported attestation type \"vsa\"",
         ),
         (
-            &["-t", "a", "--sbom=generator=x/y"],
-            "a generator of bills of materials is not built yet",
+            &["-t", "a", "--sbom=generator="],
+            "generator wants the name of an image",
         ),
         (
             &["-t", "a", "--provenance=mode=mid"],
@@ -355,6 +355,99 @@ fn what_cannot_be_attested_is_refused() {
             "-q",
         ],
     );
+}
+
+/// A scanner that lists the files below `/etc` of what it is shown, and says how it was called.
+const SCANNER: &str = "FROM busybox\nENV OWN=kept\nWORKDIR /work\nCOPY --chmod=755 scan /scan\nENTRYPOINT [\"/scan\"]\nCMD [\"word\"]\n";
+const SCAN: &str = r#"#!/bin/sh -e
+echo "$1 of $OWN in $(pwd)"
+touch /tmp/room
+if touch "$BUILDKIT_SCAN_SOURCE/mine" 2>/dev/null; then exit 9; fi
+mkdir -p "$BUILDKIT_SCAN_DESTINATION"
+for kind in ${KINDS:-https://spdx.dev/Document}; do
+    printf '{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"%s","predicate":{"name":"%s","files":"%s"}}' \
+        "$kind" "$(basename "$BUILDKIT_SCAN_SOURCE")" "$(ls "$BUILDKIT_SCAN_SOURCE/etc" | xargs)" \
+        >"$BUILDKIT_SCAN_DESTINATION/$(basename "$BUILDKIT_SCAN_SOURCE").spdx.json"
+done
+"#;
+
+#[test]
+fn an_image_may_scan_what_was_built() {
+    let (daemon, registry) = (daemon(), Registry::start());
+    let scanner = Context::new(&[("Dockerfile", SCANNER), ("scan", SCAN)]);
+    let scanner_name = registry.name("scanner:1");
+    build(&daemon, &scanner, &["-t", &scanner_name, "--push"]);
+    // It is fetched where it is not there.
+    daemon.cais(&["rmi", &scanner_name]).unwrap();
+    let context = Context::new(&[
+        (
+            "Dockerfile",
+            "FROM scratch\nCOPY status /etc/one\nCOPY status /etc/two\n",
+        ),
+        ("status", "x"),
+    ]);
+    let name = registry.name("made:1");
+    let generator = format!("--sbom=generator={scanner_name}");
+    let flags = [
+        "--provenance=true",
+        "--progress=plain",
+        &generator,
+        "-t",
+        &name,
+        "--push",
+    ];
+    let path = context.path().to_string_lossy().into_owned();
+    let output = daemon
+        .cais_output(&[&["build"], &flags[..], &[&path]].concat())
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("word of kept in /work"), "{told}");
+    let repository = Repository(format!("http://127.0.0.1:{}/v2/made", registry.port));
+    let index = repository.manifest("1");
+    let (document, _) = repository.statement(&index, "https://spdx.dev/Document");
+    assert_eq!(
+        document,
+        serde_json::json!({ "name": "sbom", "files": "one two" })
+    );
+    let (provenance, _) = repository.statement(&index, "https://slsa.dev/provenance/v0.2");
+    let materials = provenance["materials"].to_string();
+    assert!(materials.contains("scanner@1"), "{materials}");
+    assert_eq!(daemon.cais(&["ps", "-aq"]).unwrap(), "");
+    // What it writes must be what it is for, and what it fails with is what the build fails with.
+    for (line, error) in [
+        (
+            "ENV KINDS=https://example.org/other",
+            "does not match required predicate type https://spdx.dev/Document",
+        ),
+        (
+            "CMD []\nENTRYPOINT [\"false\"]",
+            "returned a non-zero code: 1",
+        ),
+        (
+            "CMD []\nENTRYPOINT []",
+            "has no command to generate an sbom",
+        ),
+    ] {
+        let text = format!("FROM {scanner_name}\n{line}\n");
+        build(
+            &daemon,
+            &Context::new(&[("Dockerfile", &text)]),
+            &["-t", "other"],
+        );
+        let said = refused(
+            &daemon,
+            &[
+                "build",
+                "--attest=type=sbom,generator=other",
+                "-t",
+                "a",
+                &path,
+            ],
+        );
+        assert!(said.contains(error), "{said}");
+        assert_eq!(daemon.cais(&["ps", "-aq"]).unwrap(), "");
+    }
 }
 
 #[test]

@@ -6,7 +6,16 @@ use cais_types::Error;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attestations {
     pub provenance: Option<Provenance>,
-    pub sbom: bool,
+    pub sbom: Option<Sbom>,
+}
+
+/// Who makes a bill of materials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sbom {
+    /// This builder.
+    Own,
+    /// An image, by BuildKit's protocol for scanners.
+    Generator(String),
 }
 
 /// How a build is described.
@@ -33,7 +42,7 @@ impl Attestations {
     /// Reads attestations as `--attest` has them; a later one of the same type wins.
     ///
     /// # Errors
-    /// Invalid: a type, a key or a value that there is not. Unsupported: a generator of bills of materials.
+    /// Invalid: a type, a key or a value that there is not.
     pub fn parse(texts: &[String]) -> Result<Self, Error> {
         let mut attestations = Self::default();
         for text in texts {
@@ -49,7 +58,8 @@ impl Attestations {
 
     fn add(&mut self, text: &str) -> Result<(), Error> {
         let bad = |text: String| Err(Error::invalid(text));
-        let (mut kind, mut disabled, mut sbom) = ("", false, false);
+        let (mut kind, mut disabled, mut other) = ("", false, false);
+        let mut sbom = Sbom::Own;
         let mut provenance = Provenance::default();
         for field in text.split(',') {
             let Some((key, value)) = field.split_once('=') else {
@@ -74,19 +84,21 @@ impl Attestations {
                 }
                 "builder-id" => value.clone_into(&mut provenance.builder),
                 "reproducible" => provenance.reproducible = boolean(key, value)?,
-                "generator" => {
-                    return Err(Error::unsupported(
-                        "a generator of bills of materials is not built yet: packages are found without one",
-                    ));
+                "generator" if value.is_empty() => {
+                    return bad("generator wants the name of an image".to_owned());
                 }
+                "generator" => sbom = Sbom::Generator(value.to_owned()),
                 other => return bad(format!("unknown attestation attribute {other:?}")),
             }
-            sbom |= key.trim() != "type" && key.trim() != "disabled";
+            other |= !matches!(key.trim(), "type" | "disabled" | "generator");
         }
         match kind {
+            "provenance" if sbom != Sbom::Own => {
+                return bad(format!("a provenance has no such attribute: {text}"));
+            }
             "provenance" => self.provenance = Some(provenance).filter(|_| !disabled),
-            "sbom" if sbom => return bad(format!("an sbom has no such attribute: {text}")),
-            "sbom" => self.sbom = !disabled,
+            "sbom" if other => return bad(format!("an sbom has no such attribute: {text}")),
+            "sbom" => self.sbom = Some(sbom).filter(|_| !disabled),
             "" => return bad("attestation type not specified".to_owned()),
             other => return bad(format!("unsupported attestation type {other:?}")),
         }
@@ -124,11 +136,13 @@ mod tests {
     fn the_last_of_a_type_wins_and_may_end_it() {
         assert!(parse(&[]).unwrap().is_empty());
         let max = parse(&[&short("provenance", "mode=max,version=v1"), "type=sbom"]).unwrap();
-        assert!(max.sbom);
+        assert_eq!(max.sbom, Some(Sbom::Own));
         let provenance = max.provenance.unwrap();
         assert!(provenance.max && provenance.version == Version::V1);
         let none = parse(&["type=sbom", &short("sbom", "false")]).unwrap();
         assert!(none.is_empty());
+        let generated = parse(&[&short("sbom", "generator=x/y:1")]).unwrap().sbom;
+        assert_eq!(generated, Some(Sbom::Generator("x/y:1".to_owned())));
         let id = parse(&["type=provenance,mode=min,builder-id=https://x/1"]).unwrap();
         assert_eq!(id.provenance.unwrap().builder, "https://x/1");
     }
@@ -156,8 +170,12 @@ mod tests {
                 "an sbom has no such attribute: type=sbom,mode=max",
             ),
             (
-                "type=sbom,generator=x/y",
-                "a generator of bills of materials is not built yet: packages are found without one",
+                "type=sbom,generator=",
+                "generator wants the name of an image",
+            ),
+            (
+                "type=provenance,generator=x/y",
+                "a provenance has no such attribute: type=provenance,generator=x/y",
             ),
         ] {
             assert_eq!(parse(&[text]).unwrap_err(), error);

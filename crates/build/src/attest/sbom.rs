@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::packages::{self, Package};
 
 /// The type of the predicate.
-const SPDX: &str = "https://spdx.dev/Document";
+pub const SPDX: &str = "https://spdx.dev/Document";
 /// The element of the document, and that of the image.
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 const IMAGE: &str = "SPDXRef-Image";

@@ -2,11 +2,11 @@
 
 use cais_types::oci::Platform;
 use cais_types::{ContainerId, Error, Result};
-use serde_json::json;
 
 use crate::dockerfile::command::Program;
 use crate::dockerfile::instruction::{NetworkMode, Run, Security};
-use crate::ports::{RunEvents, RunStep, Stream};
+use crate::output::Events;
+use crate::ports::RunStep;
 use crate::stage::{Repeat, StageRun};
 use crate::steps::mounts;
 
@@ -79,10 +79,7 @@ pub fn run(stage: &mut StageRun<'_>, run: &Run) -> Result<()> {
 
 fn execute(stage: &mut StageRun<'_>, step: RunStep, created_by: String, key: &str) -> Result<()> {
     let command = step.argv.join(" ");
-    let mut events = Events {
-        log: &stage.log,
-        not_executable: false,
-    };
+    let mut events = Events::new(&stage.log);
     let ran = stage.ports.executor.run(step, &mut events)?;
     let hint = if events.not_executable {
         hint(stage)
@@ -149,32 +146,4 @@ fn hint(stage: &StageRun<'_>) -> String {
          FROM --platform=$BUILDPLATFORM and COPY need none.",
         platform.architecture
     )
-}
-
-/// What the runtime says of such a program, at the end of a line.
-const NOT_EXECUTABLE: &str = "exec format error\n";
-
-struct Events<'a> {
-    log: &'a crate::messages::StageLog,
-    /// Whether the kernel knew no way to execute a program.
-    not_executable: bool,
-}
-
-impl RunEvents for Events<'_> {
-    fn started(&mut self, container: &ContainerId) -> Result<()> {
-        self.log
-            .text(&format!(" ---> Running in {}\n", container.short()))
-    }
-
-    fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
-        let text = String::from_utf8_lossy(bytes);
-        self.not_executable |= stream == Stream::Stderr && text.ends_with(NOT_EXECUTABLE);
-        let text = match stream {
-            Stream::Stdout => text.into_owned(),
-            // Docker's clients show what a step printed as an error in red.
-            Stream::Stderr => format!("\u{1b}[91m{text}\u{1b}[0m"),
-        };
-        self.log
-            .message(json!({ "stream": text }).to_string().into_bytes())
-    }
 }
