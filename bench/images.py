@@ -171,7 +171,7 @@ def measure(engines, work, report, rounds):
             skopeo_round(directory, archive, round_number, samples)
     cais = next((engine for engine in engines if engine.name == "cais"), None)
     if cais is not None:
-        with registry(cais, f"{directory}/cais-{rounds - 1}", 5961) as server:
+        with registry(None, f"{directory}/cais-{rounds - 1}", 5961) as server:
             size = sum(path.stat().st_size for path in pathlib.Path(f"{directory}/cais-{rounds - 1}").rglob("data"))
             print(f"{'compressed by cais':28} {size / 1e6:.0f} MB", flush=True)
             plain = [curl_and_tar(server.address, work) for _ in range(rounds)]
