@@ -5,6 +5,7 @@ mod apk;
 mod dpkg;
 mod node;
 mod python;
+mod rpm;
 mod url;
 
 use std::ffi::OsStr;
@@ -46,6 +47,7 @@ pub fn find(root: BorrowedFd<'_>) -> Vec<Package> {
     let distribution = Distribution::of(root);
     let mut packages = dpkg::packages(root, &distribution);
     packages.extend(apk::packages(root, &distribution));
+    packages.extend(rpm::packages(root, &distribution));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let Ok(top) = rustix::fs::openat(root, ".", flags, Mode::empty()) {
         let mut visit = |directory: BorrowedFd<'_>, path: &Path, name: &OsStr| {
@@ -96,23 +98,30 @@ fn walk(
 fn read(directory: BorrowedFd<'_>, name: &OsStr) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, name, flags, Mode::empty()).ok()?;
-    text(file, METADATA_MAX)
+    text(regular(file)?, METADATA_MAX)
 }
 
 /// A database below the root.
 fn database(root: BorrowedFd<'_>, path: &str) -> Option<String> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let file = path_in_root::open(root, Path::new(path), flags, Mode::empty()).ok()?;
-    text(file, DATABASE_MAX)
+    text(open_database(root, path)?, DATABASE_MAX)
 }
 
-fn text(file: OwnedFd, most: u64) -> Option<String> {
+/// A regular file below the root, opened.
+fn open_database(root: BorrowedFd<'_>, path: &str) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file = path_in_root::open(root, Path::new(path), flags, Mode::empty()).ok()?;
+    regular(file)
+}
+
+fn regular(file: OwnedFd) -> Option<File> {
     let stat = rustix::fs::fstat(&file).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return None;
-    }
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    (kind == FileType::RegularFile).then(|| File::from(file))
+}
+
+fn text(file: File, most: u64) -> Option<String> {
     let mut bytes = Vec::new();
-    File::from(file).take(most).read_to_end(&mut bytes).ok()?;
+    file.take(most).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
