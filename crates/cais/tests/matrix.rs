@@ -564,7 +564,7 @@ fn path_with_trixie() -> String {
 }
 
 impl Dockerd {
-    fn start(space: &Space, programs: &str) -> Self {
+    fn start(space: &Space, programs: &str, flags: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().to_owned();
         let at = |name: &str| path.join(name).to_string_lossy().into_owned();
@@ -587,6 +587,7 @@ impl Dockerd {
                 "10.201.0.1/24",
             ]);
             command.args(["-H", &format!("unix://{}", at("s"))]);
+            command.args(flags);
             command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
         });
         let dockerd = Self { child, root };
@@ -638,10 +639,24 @@ const BEFORE_28: &[(&str, &str)] = &[
     ),
 ];
 
-/// Asks a real dockerd of a version.
-fn a_real_dockerd(version: &str, path: &str) {
+/// What Docker 26.1 does otherwise than 28 on both families.
+const NAT_BEFORE_28: &[(&str, &str)] = &[
+    ("nat, published | neighbour", "yes"),
+    ("nat, published | routed", "yes"),
+    ("nat, host's address | itself", "tcp yes udp no"),
+    ("nat, host's address | other network", "tcp yes udp no"),
+];
+
+/// And on IPv4 only, whose forwarding was on before it started.
+const NAT_V4_BEFORE_28: &[(&str, &str)] = &[
+    ("nat, unpublished | neighbour", "yes"),
+    ("nat, unpublished | routed", "yes"),
+];
+
+/// Does something with a real dockerd of a version.
+fn with_dockerd((version, path): (&str, &str), flags: &[&str], work: impl FnOnce(&Subject<'_>)) {
     let world = World::new().unwrap();
-    let dockerd = Dockerd::start(&world.host, path);
+    let dockerd = Dockerd::start(&world.host, path, flags);
     let subject = Subject {
         world: &world,
         host: dockerd.host(),
@@ -651,22 +666,45 @@ fn a_real_dockerd(version: &str, path: &str) {
     assert!(own.starts_with(version), "{own}");
     let archive = base_image(BaseImage::Busybox).unwrap();
     subject.docker(&["load", "-q", "-i", &archive.to_string_lossy()]);
+    work(&subject);
+}
+
+fn agrees(subject: &Subject<'_>) {
     let mut wanted = expected(CLASSIC);
     wanted.extend(expected(BEFORE_28));
-    assert_eq!(classic(&subject), wanted);
+    assert_eq!(classic(subject), wanted);
     let [near, _] = World::NEIGHBOUR;
     let [far, _] = World::FAR;
-    assert_eq!(sources(&subject), expected(&clients(near, far)));
+    assert_eq!(sources(subject), expected(&clients(near, far)));
 }
 
 #[test]
 #[ignore = "needs dockerd 20.10; scripts/test-long runs it"]
 fn a_real_dockerd_agrees_but_for_what_docker_changed_since() {
-    a_real_dockerd("20.10.", &std::env::var("PATH").unwrap());
+    let path = std::env::var("PATH").unwrap();
+    with_dockerd(("20.10.", &path), &[], agrees);
 }
 
 #[test]
 #[ignore = "fetches dockerd 26.1 from trixie; scripts/test-long runs it"]
 fn a_real_dockerd_of_trixie_agrees_but_for_what_docker_changed_since() {
-    a_real_dockerd("26.1.", &path_with_trixie());
+    with_dockerd(("26.1.", &path_with_trixie()), &[], agrees);
+}
+
+/// Before 27 a gateway has one mode, which is today's `nat`, and IPv6 is translated by an experiment.
+#[test]
+#[ignore = "fetches dockerd 26.1 from trixie; scripts/test-long runs it"]
+fn a_real_dockerd_of_trixie_agrees_on_both_families() {
+    let flags = ["--experimental", "--ip6tables"];
+    with_dockerd(("26.1.", &path_with_trixie()), &flags, |subject| {
+        let mut found = modern(subject);
+        found.retain(|row, _| row.contains(" nat, "));
+        let mut wanted = Table::new();
+        for (family, others) in [("v4", NAT_V4_BEFORE_28), ("v6", &[])] {
+            let today = MODERN.iter().filter(|(row, _)| row.starts_with("nat, "));
+            let rows = today.chain(NAT_BEFORE_28).chain(others);
+            wanted.extend(rows.map(|(row, text)| (format!("{family} {row}"), (*text).to_owned())));
+        }
+        assert_eq!(found, wanted);
+    });
 }
