@@ -238,6 +238,23 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_not_published_has_an_empty_list() {
+        let answer = [bytes::Bytes::from_static(
+            br#"{"NetworkSettings":{"Ports":{"80/tcp":null},"Other":null}}"#,
+        )];
+        let line = |format: &str| templated(&answer, format).unwrap();
+        assert_eq!(line("{{.NetworkSettings.Ports}}"), "map[80/tcp:[]]\n");
+        assert_eq!(
+            line("{{json .NetworkSettings}}"),
+            "{\"Ports\":{\"80/tcp\":null},\"Other\":null}\n"
+        );
+        assert_eq!(
+            line("{{range $p, $b := .NetworkSettings.Ports}}{{$p}}{{range $b}}x{{end}}{{end}}"),
+            "80/tcp\n"
+        );
+    }
+
+    #[test]
     fn a_missing_key_is_named_with_its_place() {
         assert_eq!(
             templated(&answer(), "{{.State.Foo}}").unwrap_err(),

@@ -1,24 +1,32 @@
 //! JSON for templates. gotmpl keeps maps sorted, but `{{json .X}}` of an answer has to print fields as the daemon sent them.
 //! So each map made here is remembered by its address together with the order of its keys.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use gotmpl::Value;
 use serde_json::Value as Json;
 
+/// Fields that are maps of lists, where Docker's templates see an empty list for `null`.
+const MAPS_OF_LISTS: &[&str] = &["Ports", "PortBindings"];
+
 /// Key orders of maps, by the address of the map. The maps live as long as the root value they belong to.
 #[derive(Clone, Debug, Default)]
-pub struct KeyOrder(HashMap<usize, Arc<[Arc<str>]>>);
+pub struct KeyOrder {
+    keys: HashMap<usize, Arc<[Arc<str>]>>,
+    /// Maps whose empty lists are `null` in JSON.
+    of_lists: HashSet<usize>,
+}
 
 /// A template value of a JSON document, and the order of its keys.
 pub fn ordered_value(json: &Json) -> (Value, KeyOrder) {
     let mut order = KeyOrder::default();
-    let value = convert(json, &mut order);
+    let value = convert(json, "", &mut order);
     (value, order)
 }
 
-fn convert(json: &Json, order: &mut KeyOrder) -> Value {
+/// `name` is that of the field.
+fn convert(json: &Json, name: &str, order: &mut KeyOrder) -> Value {
     match json {
         Json::Null => Value::Nil,
         Json::Bool(truth) => Value::Bool(*truth),
@@ -28,16 +36,27 @@ fn convert(json: &Json, order: &mut KeyOrder) -> Value {
             .or_else(|| number.as_u64().map(Value::Uint))
             .unwrap_or_else(|| Value::Float(number.as_f64().unwrap_or(0.0))),
         Json::String(text) => Value::String(text.as_str().into()),
-        Json::Array(items) => Value::List(items.iter().map(|item| convert(item, order)).collect()),
+        Json::Array(items) => {
+            Value::List(items.iter().map(|item| convert(item, "", order)).collect())
+        }
         Json::Object(fields) => {
             let keys: Arc<[Arc<str>]> = fields.keys().map(|key| key.as_str().into()).collect();
+            let of_lists = MAPS_OF_LISTS.contains(&name);
+            let mut field = |key: &str, value: &Json| match value {
+                Json::Null if of_lists => Value::List(Vec::new().into()),
+                value => convert(value, key, order),
+            };
             let map: BTreeMap<Arc<str>, Value> = keys
                 .iter()
                 .zip(fields.values())
-                .map(|(key, value)| (key.clone(), convert(value, order)))
+                .map(|(key, value)| (key.clone(), field(key, value)))
                 .collect();
             let map = Arc::new(map);
-            order.0.insert(Arc::as_ptr(&map) as usize, keys);
+            let address = Arc::as_ptr(&map) as usize;
+            order.keys.insert(address, keys);
+            if of_lists {
+                order.of_lists.insert(address);
+            }
             Value::Map(map)
         }
     }
@@ -64,7 +83,8 @@ pub fn write(value: &Value, order: &KeyOrder, escape: bool, out: &mut String) {
         Value::Map(map) => {
             out.push('{');
             let sorted: Vec<Arc<str>>;
-            let keys: &[Arc<str>] = match order.0.get(&(Arc::as_ptr(map) as usize)) {
+            let address = Arc::as_ptr(map) as usize;
+            let keys: &[Arc<str>] = match order.keys.get(&address) {
                 Some(keys) => keys,
                 None => {
                     sorted = map.keys().cloned().collect();
@@ -81,7 +101,12 @@ pub fn write(value: &Value, order: &KeyOrder, escape: bool, out: &mut String) {
                 }
                 write_text(key, escape, out);
                 out.push(':');
-                write(value, order, escape, out);
+                match value {
+                    Value::List(items) if items.is_empty() && order.of_lists.contains(&address) => {
+                        out.push_str("null");
+                    }
+                    value => write(value, order, escape, out),
+                }
             }
             out.push('}');
         }
