@@ -20,6 +20,7 @@ use crate::attest::provenance::{Facts, Sources};
 use crate::attest::{Annotations, Sbom, bill_of_materials};
 use crate::cancel::Cancellation;
 use crate::dockerfile::Dockerfile;
+use crate::dockerfile::scope::PROXY_ARGS;
 use crate::messages::{Messages, Sequence, StageLog, canceled, failure};
 use crate::plan::{Numbers, Plan, PlannedStage, plan};
 use crate::ports::Ports;
@@ -367,6 +368,20 @@ impl Prepared {
         StageRun::begin(&self.request, plan, stage, ports, log, progress)?.run(is_target)
     }
 
+    /// Docker's warning of build arguments that no stage declares; a quiet build has none.
+    fn unused(&self) -> Option<String> {
+        let unused = self.request.build_args.keys().map(String::as_str);
+        let unused: Vec<&str> = unused
+            .filter(|name| !means_something(name))
+            .filter(|name| !self.plans.iter().any(|plan| plan.declares(name)))
+            .collect();
+        let shown = !unused.is_empty() && !self.request.quiet;
+        shown.then(|| {
+            let names = unused.join(" ");
+            format!("[Warning] One or more build-args [{names}] were not consumed\n")
+        })
+    }
+
     /// Tells what was made and gives it its names; the image for this machine is the last one told.
     fn tell(&self, made: &[Made], ports: Ports<'_>, out: &dyn Messages) -> Result<()> {
         let send = |value: serde_json::Value| out.send(value.to_string().into_bytes());
@@ -374,6 +389,9 @@ impl Prepared {
         let fit = |one: &&Made| host.fit(&one.platform).unwrap_or(u32::MAX);
         let mut told: Vec<&Made> = made.iter().collect();
         told.sort_by_key(|one| std::cmp::Reverse(fit(one)));
+        if let Some(warning) = self.unused() {
+            send(json!({ "stream": warning }))?;
+        }
         for one in &told {
             let (id, platform) = (one.image, one.platform.to_string());
             match made.len() {
@@ -401,6 +419,15 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// Whether an argument does something without being declared.
+fn means_something(name: &str) -> bool {
+    let known = PROXY_ARGS.contains(&name) || name == "SOURCE_DATE_EPOCH";
+    known
+        || ["BUILDKIT_", "TARGET", "BUILD"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
 }
 
 /// The images of all platforms; stages for one platform may have made the same image for several.

@@ -143,7 +143,7 @@ mod tests {
             ("NOPE x", "NOPE is not a valid change command"),
             ("EXPOSE 99999", "Invalid containerPort: 99999"),
             ("ENV A", "ENV must have two arguments"),
-            ("STOPSIGNAL SIGNOPE", "Invalid signal: SIGNOPE"),
+            ("STOPSIGNAL SIGNOPE", "invalid signal: SIGNOPE"),
         ] {
             let error = apply(ImageConfig::default(), &[line]).unwrap_err();
             assert!(

@@ -52,6 +52,20 @@ pub struct Plan {
     pub numbers: Numbers,
 }
 
+impl Plan {
+    /// Whether a stage that is built, or the file before all stages, declares an argument.
+    pub fn declares(&self, argument: &str) -> bool {
+        let stages = self.stages.iter();
+        let mut instructions = stages.flat_map(|stage| &self.file.stages[stage.index].instructions);
+        let declared = |kind: &Kind| match kind {
+            Kind::Arg(pairs) => pairs.iter().any(|pair| pair.name == argument),
+            _ => false,
+        };
+        self.global.declares(argument)
+            || instructions.any(|instruction| declared(&instruction.kind))
+    }
+}
+
 /// Plans a build for one platform, or for this machine.
 ///
 /// # Errors

@@ -112,7 +112,7 @@ fn docker_builds_and_runs_an_image() {
         " ---> ID",
         "Step 4/7 : RUN echo \"$GREETING\" >/greeting",
         " ---> Running in ID",
-        "Removing intermediate container ID",
+        " ---> Removed intermediate container ID",
         " ---> ID",
         "Step 5/7 : WORKDIR /srv",
         " ---> ID",
@@ -227,9 +227,13 @@ fn a_step_that_fails_says_so_with_its_code() {
         ),
         (
             "FROM busybox\nCOPY --chown=nobody:nope Dockerfile /x\n",
-            "no such group: nope",
+            "unable to convert uid/gid chown string to host mapping: can't find gid for group nope: no such group: nope",
         ),
-        ("FROM busybox\nSTOPSIGNAL nope\n", "Invalid signal: nope"),
+        ("FROM busybox\nSTOPSIGNAL nope\n", "invalid signal: nope"),
+        (
+            "FROM busybox\nCOPY a/../../x /\n",
+            "COPY failed: forbidden path outside the build context: a/../../x ()",
+        ),
         ("FROM scratch\n", "No image was generated"),
         ("FROM 127.0.0.1:1/nope\n", "127.0.0.1:1"),
     ] {
@@ -237,6 +241,28 @@ fn a_step_that_fails_says_so_with_its_code() {
         let (_, error) = fails(&daemon, &context, &[]);
         assert!(error.contains(want), "{text}: {error}");
     }
+}
+
+#[test]
+fn arguments_that_nothing_declares_are_told_of() {
+    let daemon = daemon();
+    let text = "ARG BASE\nFROM busybox AS unused\nARG GONE\nFROM $BASE\nARG USED\nRUN echo $USED\n";
+    let context = Context::new(&[("Dockerfile", text)]);
+    let given = [
+        "BASE=busybox",
+        "GONE=1",
+        "USED=1",
+        "OTHER=1",
+        "HTTP_PROXY=x",
+        "SOURCE_DATE_EPOCH=1",
+    ];
+    let flags: Vec<String> = given.map(|one| format!("--build-arg={one}")).into();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let told = built(&daemon, &context, &flags);
+    let warning = "[Warning] One or more build-args [GONE OTHER] were not consumed";
+    assert!(told.contains(warning), "{told}");
+    let told = built(&daemon, &context, &flags[..1]);
+    assert!(!told.contains("[Warning]"), "{told}");
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl<R: Runner> Supervisor<R> {
             }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Err(Failure::new(
                 FailureClass::Invalid,
-                format!("Invalid signal: {signal}"),
+                format!("invalid signal: {signal}"),
             )),
             Err(error) => Err(error.into()),
         }

@@ -95,7 +95,7 @@ pub fn apply(stage: &mut Settings<'_>, kind: &Kind) -> Result<String> {
         Kind::StopSignal(signal) => {
             let signal = stage.expand(signal)?;
             if !is_signal(&signal) {
-                return Err(Error::invalid(format!("Invalid signal: {signal}")));
+                return Err(Error::invalid(format!("invalid signal: {signal}")));
             }
             stage.config.stop_signal.clone_from(&signal);
             format!("STOPSIGNAL {signal}")

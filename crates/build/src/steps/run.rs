@@ -105,7 +105,10 @@ fn execute(stage: &mut StageRun<'_>, step: RunStep, created_by: String, key: &st
 
 fn discard(stage: &StageRun<'_>, container: &ContainerId) -> Result<()> {
     stage.ports.executor.discard(container)?;
-    let text = format!("Removing intermediate container {}\n", container.short());
+    let text = format!(
+        " ---> Removed intermediate container {}\n",
+        container.short()
+    );
     // The log of a build that was canceled takes no more text.
     let _ = stage.log.text(&text);
     Ok(())

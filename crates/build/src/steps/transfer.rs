@@ -48,6 +48,7 @@ struct Ready {
 pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<()> {
     let fail = |error: Error| match error.class() {
         cais_types::ErrorClass::Unsupported | cais_types::ErrorClass::Canceled => error,
+        _ if error.message().starts_with(owner::NO_SUCH_OWNER) => error,
         class => Error::new(class, format!("{keyword} failed: {}", error.message())),
     };
     let ready = ready(stage, keyword, transfer).map_err(fail)?;
@@ -225,12 +226,30 @@ fn files(stage: &StageRun<'_>, transfer: &Transfer, sources: Vec<String>) -> Res
     collect(root, &wanted).map_err(|error| {
         let text = error.to_string();
         match error {
+            CollectError::Missing(path) if transfer.from.is_none() && outside(&path) => {
+                Error::invalid(format!(
+                    "forbidden path outside the build context: {path} ()"
+                ))
+            }
             CollectError::Missing(_) if transfer.from.is_none() => Error::invalid(format!(
                 "file not found in build context or excluded by .dockerignore: {text}"
             )),
             CollectError::Io { .. } => Error::internal(text),
             _ => Error::invalid(text),
         }
+    })
+}
+
+/// Whether a source is meant to be above the context; nothing is found there.
+fn outside(source: &str) -> bool {
+    let mut depth = 0_i32;
+    source.split('/').any(|part| {
+        depth += match part {
+            ".." => -1,
+            "" | "." => 0,
+            _ => 1,
+        };
+        depth < 0
     })
 }
 

@@ -8,6 +8,9 @@ use std::path::Path;
 use cais_types::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 
+/// What is said where a name is nobody's, first.
+pub const NO_SUCH_OWNER: &str = "unable to convert uid/gid chown string to host mapping";
+
 /// The most bytes read of an accounts file.
 const MAX: u64 = 4 << 20;
 
@@ -17,11 +20,7 @@ pub fn parse(root: &OwnedFd, text: &str) -> Result<(u32, u32)> {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let failed = |why: String| {
-        Error::invalid(format!(
-            "unable to convert uid/gid chown string to host mapping: {why}"
-        ))
-    };
+    let failed = |why: String| Error::invalid(format!("{NO_SUCH_OWNER}: {why}"));
     let uid = number(user)
         .or_else(|| lookup(root, "/etc/passwd", user))
         .ok_or_else(|| {

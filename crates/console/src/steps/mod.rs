@@ -281,9 +281,11 @@ fn mark(text: &str) -> Option<Mark<'_>> {
     let line = text.trim_end();
     let is_id = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if let Some(arrow) = line.strip_prefix(" ---> ") {
+        let did = ["Running in ", "Removed intermediate container "];
+        let id = did.iter().find_map(|text| arrow.strip_prefix(text));
         return match arrow {
             "Using cache" => Some(Mark::Cached),
-            id if is_id(id.strip_prefix("Running in ").unwrap_or(id)) => Some(Mark::Silent),
+            _ if is_id(id.unwrap_or(arrow)) => Some(Mark::Silent),
             _ => None,
         };
     }
@@ -291,6 +293,7 @@ fn mark(text: &str) -> Option<Mark<'_>> {
         return Some(Mark::Tagged(name));
     }
     let last_word = |prefix: &str| line.strip_prefix(prefix).is_some_and(is_id);
+    // As daemons before docker 24 have it.
     let silent = last_word("Removing intermediate container ") || last_word("Successfully built ");
     silent.then_some(Mark::Silent)
 }

@@ -61,6 +61,7 @@ fn messages_become_steps() {
         "Step 9/9 : not the next one\n",
         " ---> not a mark\n",
         "Removing intermediate container 0123456789ab\n",
+        " ---> Removed intermediate container 0123456789ab\n",
         " ---> 0123456789ab\n",
         "Step 3/4 : FROM scratch\n",
         "Step 4/4 : COPY --from=first /x /\n",

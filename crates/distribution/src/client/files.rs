@@ -62,7 +62,10 @@ impl RemoteFile {
             loopback: host == first || is_loopback_name(first),
         };
         if !matches!(at.scheme(), "http" | "https") || !guard.allows_host(host) {
-            return Err(Error::invalid(format!("Get {at}: address is not allowed")));
+            return Err(Error::invalid(format!(
+                "Get {:?}: address is not allowed",
+                at.as_str()
+            )));
         }
         let settings = config.clone();
         let client = blocking(move || {
@@ -79,7 +82,7 @@ impl RemoteFile {
             .map_err(RegistryError::plain)?;
         let limit = config.connect_timeout + config.read_timeout;
         let answer = tokio::time::timeout(limit, client.get(at.clone()).send()).await;
-        let failed = |reason: String| Error::invalid(format!("Get {at}: {reason}"));
+        let failed = |reason: String| Error::invalid(format!("Get {:?}: {reason}", at.as_str()));
         answer
             .map_err(|_| failed("timed out".to_owned()))?
             .map_err(|error| {
