@@ -11,12 +11,13 @@ use cais_types::{ContainerId, Digest, Reference};
 use rustix::fs::AtFlags;
 use serde_json::{Map, Value, json};
 
+use crate::addition::NewImage;
 use crate::error::ImageError;
 use crate::layers::changes::is_whiteout;
 use crate::layers::unpack::UnpackedLayer;
 use crate::layers::upper::{Upper, from_upper};
 use crate::layers::{DIFF, open_directory};
-use crate::store::{NewImage, Store};
+use crate::store::Store;
 
 /// The digest of a tar stream without entries: a layer that changes nothing.
 const EMPTY_TAR: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";

@@ -5,6 +5,7 @@
 //! `containers/<id>/{upper,work}` the read/write layers. A compressed layer is not kept: it is made again from its files
 //! and the record of the other bytes of its tar stream.
 
+mod addition;
 mod archive;
 mod catalog;
 mod check;

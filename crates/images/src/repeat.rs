@@ -4,9 +4,10 @@
 use cais_types::Digest;
 use serde_json::Value;
 
+use crate::addition::NewImage;
 use crate::commit::{CommitRequest, push};
 use crate::error::ImageError;
-use crate::store::{NewImage, Store};
+use crate::store::Store;
 
 impl Store {
     /// Makes the image that `source` was when its history was that of the parent and one more line, if that line is the

@@ -8,12 +8,13 @@ use cais_types::{ContainerId, Digest};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde_json::{Value, json};
 
+use crate::addition::NewImage;
 use crate::commit::push;
 use crate::error::ImageError;
 use crate::layers::merge::Merger;
 use crate::layers::upper::Upper;
 use crate::layers::{DIFF, changes, open_directory};
-use crate::store::{NewImage, Store};
+use crate::store::Store;
 
 /// What is to be made.
 #[derive(Clone, Debug)]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use cais_types::{Digest, Reference};
 use serde_json::{Map, Value, json};
 
+use crate::addition::NewImage;
 use crate::error::ImageError;
 use crate::layers::unpack::unpack;
-use crate::store::{NewImage, Store};
+use crate::store::Store;
 
 /// What `docker import` asks for.
 #[derive(Clone, Debug, Default)]

@@ -9,11 +9,12 @@ use cais_types::oci::Platform;
 use cais_types::{Digest, Reference};
 
 use super::manifest::{Plan, plans, set_plans};
+use crate::addition::{Committed, NewImage};
 use crate::compression::{Compression, decompress, detect};
 use crate::content::{DOCUMENT_MAX, digest};
 use crate::error::{ImageError, TarError};
 use crate::layers::unpack::{UnpackedLayer, Unpacking, unpack};
-use crate::store::{Committed, NewImage, Store};
+use crate::store::Store;
 use crate::tarball::place::clean;
 use crate::tarball::reader::PayloadReader;
 use crate::tarball::{Kind, TarReader};

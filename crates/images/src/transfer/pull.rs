@@ -7,10 +7,11 @@ use cais_types::oci::Descriptor;
 use cais_types::{Digest, Reference};
 
 use super::SeenForm;
+use crate::addition::NewImage;
 use crate::error::{ImageError, TarError};
 use crate::layers::unpack::{UnpackedLayer, unpack};
 use crate::snapshot::Pin;
-use crate::store::{NewImage, Store, parse_config};
+use crate::store::{Store, parse_config};
 
 /// Layers that stay, with or without an image, until this is dropped.
 pub type Kept = Pin<Arc<Store>>;
