@@ -1,8 +1,8 @@
 //! The operations of the distribution-spec on one repository of one server.
 
 use bytes::Bytes;
-use cais_types::Digest;
 use cais_types::oci::{Descriptor, media_type};
+use cais_types::{Digest, Error};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LINK, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Response, Url};
@@ -320,20 +320,31 @@ impl Repository {
     ) -> Result<Option<Opened>, RegistryError> {
         let path = format!("blobs/uploads/?mount={digest}&from={from}");
         let call = self.call(Method::POST, &path, self.push_scope(Some(from)));
-        let response = self.session.send(&call).await?;
-        if response.status() == StatusCode::CREATED {
-            return Ok(None);
-        }
-        let at = self.upload_location(&response)?;
-        Ok(Some(Opened::new(self.clone(), at)))
+        self.open(call).await
     }
 
     /// Starts an upload.
     pub async fn start_upload(&self) -> Result<Opened, RegistryError> {
         let call = self.call(Method::POST, "blobs/uploads/", self.push_scope(None));
-        let response = self.session.send(&call).await?;
-        let at = self.upload_location(&response)?;
-        Ok(Opened::new(self.clone(), at))
+        let opened = self.open(call).await?;
+        opened.ok_or_else(|| RegistryError::Unusable("the registry did not open an upload".into()))
+    }
+
+    /// Asks for an upload; none when the blob is there at once. It runs on when nobody waits any more, so that what the registry
+    /// opens then is given up as well.
+    async fn open(&self, call: Call) -> Result<Option<Opened>, RegistryError> {
+        let repository = self.clone();
+        let opening = tokio::spawn(async move {
+            let response = repository.session.send(&call).await?;
+            if response.status() == StatusCode::CREATED {
+                return Ok(None);
+            }
+            let at = repository.upload_location(&response)?;
+            Ok(Some(Opened::new(repository, at)))
+        });
+        opening
+            .await
+            .map_err(|error| RegistryError::Store(Error::internal(error.to_string())))?
     }
 
     /// Sends a part of an upload as it comes into being.

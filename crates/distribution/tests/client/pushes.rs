@@ -396,3 +396,33 @@ async fn a_registry_that_takes_nothing_more_is_given_up() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn an_upload_that_is_opened_when_nobody_waits_any_more_is_given_up() {
+    let fake = Fake::start().await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    fake.faults(|faults| faults.gate = Some(("/uploads/".into(), gate.clone())));
+    let store = Arc::new(MemoryStore::default());
+    let name = fake.name("a:1");
+    store.build(&name, &layers());
+    let until = |condition: fn(&Fake) -> bool| {
+        let fake = &fake;
+        async move {
+            while !condition(fake) {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        }
+    };
+    let client = client();
+    tokio::select! {
+        ended = push_as(&client, &name, &store, None) => panic!("{:?}", ended.0),
+        () = until(|fake| !fake.asked("/blobs/uploads/").is_empty()) => {}
+    }
+    gate.add_permits(100);
+    let given_up = until(|fake| {
+        let asked = fake.asked("/uploads/u");
+        asked.iter().any(|seen| seen.method == "DELETE") && fake.state().uploads.is_empty()
+    });
+    let minute = std::time::Duration::from_secs(60);
+    tokio::time::timeout(minute, given_up).await.unwrap();
+}
