@@ -86,7 +86,20 @@ impl Fetches {
         all.remove(key);
     }
 
+    /// Goes on when nobody waits any more, so that the file that it opens is filled or removed.
     async fn start(
+        &self,
+        registry: &Arc<Registry>,
+        key: &Key,
+        source: &Source,
+    ) -> Result<Arc<Fetch>, StartError> {
+        let (all, registry) = (self.clone(), Arc::clone(registry));
+        let (key, source) = (key.clone(), source.clone());
+        let starting = tokio::spawn(async move { all.begin(&registry, &key, &source).await });
+        starting.await.map_err(RegistryError::from)?
+    }
+
+    async fn begin(
         &self,
         registry: &Arc<Registry>,
         key: &Key,
