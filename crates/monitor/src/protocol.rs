@@ -3,7 +3,8 @@
 //! Each message is a little-endian `u32` length and that many bytes of JSON; descriptors ride as `SCM_RIGHTS` on the
 //! length. The engine starts a monitor with one end of a socket pair as descriptor 3 and sends [`Launch`]; the monitor
 //! prepares everything that needs no network, then waits for [`Request::Create`] and [`Request::Start`] on the same socket.
-//! Afterwards the monitor listens on [`Launch::socket`], where a later engine finds it again. Every connection speaks the same [`Request`]s.
+//! Afterwards the monitor listens on [`Launch::socket`], where a later engine finds it again. Every connection speaks the same
+//! [`Request`]s.
 
 use std::path::PathBuf;
 

@@ -70,6 +70,12 @@ impl<R: Runner> Supervisor<R> {
     }
 
     fn create(&mut self, connection: usize, netns: bool) -> Result<Answer, Failure> {
+        if self.started {
+            return Err(Failure::new(
+                FailureClass::Invalid,
+                "container is already started",
+            ));
+        }
         let network = match netns {
             true => Some(
                 self.connections[connection]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cais_types::Digest;
 use http::{StatusCode, header};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::task::JoinHandle;
 
 use super::auth::Action;
@@ -104,13 +104,24 @@ async fn mount(
     }
 }
 
+/// A new session. When the client goes meanwhile it is taken back: nobody will ever name it.
 async fn session(
     registry: &Arc<Registry>,
     name: &RepositoryName,
     durable: bool,
 ) -> Result<(Arc<Session>, File)> {
     let (registry, name) = (Arc::clone(registry), name.clone());
-    tokio::task::spawn_blocking(move || registry.store.open_session(&name, durable)).await?
+    let (told, answer) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let opened = registry.store.open_session(&name, durable);
+        if let Err(Ok((session, _file))) = told.send(opened) {
+            let mut progress = session.progress.blocking_lock();
+            let _purged_later = registry.store.cancel_session(&session, &mut progress);
+        }
+    });
+    answer
+        .await
+        .map_err(|error| RegistryError::internal("upload", &error))?
 }
 
 async fn start(registry: &Arc<Registry>, name: &RepositoryName) -> Result {

@@ -105,7 +105,7 @@ fn refill(batch: &mut Messages, rules: &RuleSet, there: &Contents) {
     encode::table(batch, family, table);
     encode::flush_rules(batch, family, table);
     for set in &there.sets {
-        encode::flush_set(batch, family, table, set);
+        encode::flush_set(batch, (family, table), set);
     }
     encode::rule_set(batch, rules);
     for chain in there
@@ -113,14 +113,14 @@ fn refill(batch: &mut Messages, rules: &RuleSet, there: &Contents) {
         .iter()
         .filter(|name| !chains.contains(name.as_str()))
     {
-        encode::drop_chain(batch, family, table, chain);
+        encode::drop_chain(batch, (family, table), chain);
     }
     for set in there
         .sets
         .iter()
         .filter(|name| !sets.contains(name.as_str()))
     {
-        encode::drop_set(batch, family, table, set);
+        encode::drop_set(batch, (family, table), set);
     }
 }
 

@@ -129,27 +129,31 @@ pub(super) fn flush_rules(batch: &mut Messages, family: Family, table: &str) {
 }
 
 /// Removes all elements of a set or map.
-pub(super) fn flush_set(batch: &mut Messages, family: Family, table: &str, set: &str) {
-    batch
-        .begin(kind(DELSETELEM), 0, &header(family))
-        .put_str(1, table)
-        .put_str(2, set);
+pub(super) fn flush_set(batch: &mut Messages, place: (Family, &str), set: &str) {
+    removal(batch, DELSETELEM, place, (2, set));
 }
 
 /// Removes a chain that nothing leads to.
-pub(super) fn drop_chain(batch: &mut Messages, family: Family, table: &str, chain: &str) {
-    batch
-        .begin(kind(DELCHAIN), 0, &header(family))
-        .put_str(1, table)
-        .put_str(3, chain);
+pub(super) fn drop_chain(batch: &mut Messages, place: (Family, &str), chain: &str) {
+    removal(batch, DELCHAIN, place, (3, chain));
 }
 
 /// Removes a set or map that no rule asks.
-pub(super) fn drop_set(batch: &mut Messages, family: Family, table: &str, set: &str) {
+pub(super) fn drop_set(batch: &mut Messages, place: (Family, &str), set: &str) {
+    removal(batch, DELSET, place, (2, set));
+}
+
+/// A request about something in a table that has a name, in this attribute.
+fn removal(
+    batch: &mut Messages,
+    message: u16,
+    (family, table): (Family, &str),
+    (attribute, name): (u16, &str),
+) {
     batch
-        .begin(kind(DELSET), 0, &header(family))
+        .begin(kind(message), 0, &header(family))
         .put_str(1, table)
-        .put_str(2, set);
+        .put_str(attribute, name);
 }
 
 /// The whole rule set, for a table that is not there, or whose chains and sets of the same names are the same and empty.

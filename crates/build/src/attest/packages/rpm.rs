@@ -45,6 +45,12 @@ pub fn packages(root: BorrowedFd<'_>, distribution: &Distribution) -> Vec<Packag
         .collect()
 }
 
+/// Whether the database has the table as rpm makes it. A view, a table of a module or a column that is computed is a program
+/// of whoever made the image, which may take as long and as much memory as it likes.
+const IS_STORED: &str = "SELECT count(*) FROM sqlite_schema AS made, pragma_table_xinfo('Packages') AS part \
+                         WHERE made.name = 'Packages' AND made.type = 'table' AND made.rootpage > 0 \
+                         AND part.name = 'blob' AND part.hidden = 0";
+
 /// The headers in a database. It is opened in memory: a path could lead out of the tree.
 fn headers(root: BorrowedFd<'_>, path: &str) -> Option<Vec<Vec<u8>>> {
     let mut bytes = Vec::new();
@@ -58,9 +64,23 @@ fn headers(root: BorrowedFd<'_>, path: &str) -> Option<Vec<Vec<u8>>> {
         .ok()?;
     drop(bytes);
     database.pragma_update(None, "trusted_schema", false).ok()?;
+    let stored: u32 = database.query_row(IS_STORED, [], |row| row.get(0)).ok()?;
+    if stored != 1 {
+        return None;
+    }
     let mut query = database.prepare("SELECT blob FROM Packages").ok()?;
-    let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0)).ok()?;
-    Some(rows.flatten().collect())
+    let mut rows = query.query([]).ok()?;
+    let mut headers: Vec<Vec<u8>> = Vec::new();
+    // Pages that several rows lead to would make more of the file than it has.
+    let mut left = size;
+    while let Ok(Some(row)) = rows.next() {
+        let Ok(bytes) = row.get_ref(0).and_then(|value| Ok(value.as_blob()?)) else {
+            continue;
+        };
+        left = left.checked_sub(bytes.len() + 1)?;
+        headers.push(bytes.to_vec());
+    }
+    Some(headers)
 }
 
 /// A header: the number of its entries and of the bytes they lead to, the entries, the bytes. All numbers are big-endian.
@@ -196,6 +216,26 @@ mod tests {
         // What is no database has no packages.
         fs::write(directory.join("rpmdb.sqlite"), "text").unwrap();
         assert_eq!(packages(root.as_fd(), &distribution), []);
+    }
+
+    #[test]
+    fn programs_in_a_database_are_not_run() {
+        const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, x'00' AS blob FROM n";
+        for made in [
+            format!("CREATE VIEW Packages AS {ENDLESS}"),
+            "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB AS (zeroblob(900000000)));
+             INSERT INTO Packages (hnum) VALUES (1), (2)"
+                .to_owned(),
+        ] {
+            let tree = tempfile::tempdir().unwrap();
+            let directory = tree.path().join("var/lib/rpm");
+            fs::create_dir_all(&directory).unwrap();
+            let database = Connection::open(directory.join("rpmdb.sqlite")).unwrap();
+            database.execute_batch(&made).unwrap();
+            database.close().unwrap();
+            let root = File::open(tree.path()).unwrap();
+            assert_eq!(headers(root.as_fd(), PLACES[1]), None, "{made}");
+        }
     }
 
     #[test]
