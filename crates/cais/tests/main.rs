@@ -41,6 +41,7 @@ mod images_commit;
 mod kills;
 mod lifecycle;
 mod matrix;
+mod mount_namespaces;
 mod names;
 mod network_deaths;
 mod network_faces;

@@ -141,9 +141,13 @@ impl MonitorClient {
         let _ = rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Both);
     }
 
-    /// Sends the first message of a fresh monitor; it is not answered.
-    pub async fn launch(&self, launch: &Launch) -> Result<(), MonitorError> {
-        self.write(launch, None).await
+    /// Sends the first message of a fresh monitor; it is not answered. `mounts` is the namespace that the container's begin from.
+    pub async fn launch(
+        &self,
+        launch: &Launch,
+        mounts: Option<BorrowedFd<'_>>,
+    ) -> Result<(), MonitorError> {
+        self.write(launch, mounts).await
     }
 
     /// Sends a request and waits for its answer.

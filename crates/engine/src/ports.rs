@@ -111,6 +111,8 @@ pub struct Sandbox {
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// What is published where, as `NetworkSettings.Ports` shows it: unpublished exposed ports are not in here.
     pub ports: BTreeMap<String, Vec<PortBinding>>,
+    /// A sysfs of its namespace. It is held until the container has mounted its own, which is quicker then.
+    pub sysfs: Option<OwnedFd>,
 }
 
 /// What the engine must know of a network.

@@ -2,7 +2,7 @@
 //! container; then the monitor gets waiting clients, the network, and the word to go. Any failure undoes all of it.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,7 +224,7 @@ impl Run<'_> {
         Ok(Some(file.into()))
     }
 
-    /// Spawns the monitor, sends it what it can prepare, and has it make the container in the network namespace, which
+    /// Spawns the monitor while what it is to make is prepared, and has it make the container in the network namespace, which
     /// others may be filling still.
     async fn launch(
         &self,
@@ -234,11 +234,18 @@ impl Run<'_> {
     ) -> Result<Arc<MonitorClient>, Failure> {
         let (house, record) = (Arc::clone(self.house), Arc::clone(record));
         let env = std::mem::take(&mut self.container.session().lent_env);
-        let (socket, launch) = blocking(move || prepare(&house, &record, joined, &env)).await?;
+        let (launcher, id) = (Arc::clone(&house.ports.launcher), record.id);
+        let (socket, launch) = tokio::join!(
+            blocking(move || launcher.launch(&id)),
+            blocking(move || prepare(&house, &record, joined, &env))
+        );
+        // A monitor whose socket is dropped ends.
+        let (socket, launch) = (socket?, launch?);
         let (client, reader) = MonitorClient::new(socket)
             .map_err(|error| Error::internal(format!("cannot talk to the monitor: {error}")))?;
         exit::supervise(self.house, self.container, Arc::clone(&client), reader);
-        match create(&client, &launch, namespace).await {
+        let mounts = self.house.ports.launcher.empty_mounts();
+        match create(&client, &launch, mounts, namespace).await {
             Ok(()) => Ok(client),
             Err(error) => {
                 client.hang_up();
@@ -324,9 +331,10 @@ enum Namespace {
 async fn create(
     client: &MonitorClient,
     launch: &Launch,
+    mounts: Option<BorrowedFd<'_>>,
     namespace: Namespace,
 ) -> Result<(), MonitorError> {
-    client.launch(launch).await?;
+    client.launch(launch, mounts).await?;
     let netns = match namespace {
         Namespace::There(netns) => netns,
         Namespace::Coming(namespace) => match namespace.await {
@@ -400,13 +408,8 @@ fn join_namespaces(house: &House, record: &Record) -> Result<Joined> {
     Ok(joined)
 }
 
-/// Everything that needs a thread: files, the specification, the monitor process.
-fn prepare(
-    house: &House,
-    record: &Record,
-    joined: Joined,
-    env: &[String],
-) -> Result<(OwnedFd, Launch)> {
+/// Everything that needs a thread: files, and the specification.
+fn prepare(house: &House, record: &Record, joined: Joined, env: &[String]) -> Result<Launch> {
     prepare_sources(&record.mounts)?;
     let own = house.directory(&record.id);
     // A record of the run before would be taken for this one's.
@@ -434,7 +437,7 @@ fn prepare(
         directory: &directory,
         cgroup: house.cgroup(&record.id, &record.host_config.resources.cgroup_parent),
     };
-    let launch = Launch {
+    Ok(Launch {
         id: record.id.to_string(),
         spec: spec::build(&input)?,
         rootfs: Rootfs::Overlay {
@@ -451,9 +454,7 @@ fn prepare(
         },
         directory: own,
         socket: house.socket(&record.id),
-    };
-    let socket = house.ports.launcher.launch(&record.id)?;
-    Ok((socket, launch))
+    })
 }
 
 /// The account files as the container sees them now.

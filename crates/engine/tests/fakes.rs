@@ -127,6 +127,10 @@ impl Launcher for FakeLauncher {
         Ok(ours.into())
     }
 
+    fn empty_mounts(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     fn ended(&self, _: &ContainerId) {}
 }
 
@@ -350,6 +354,7 @@ impl SandboxStore for FakeSandboxes {
         Ok(Sandbox {
             endpoints,
             ports: BTreeMap::new(),
+            sysfs: None,
         })
     }
     fn close(&self, container: &ContainerId) -> Result<()> {

@@ -29,6 +29,7 @@ pub struct Container {
 struct Prepared {
     spec: Box<spec::Spec>,
     rootfs: Rootfs,
+    empty_mounts: Option<OwnedFd>,
 }
 
 struct Live {
@@ -52,8 +53,9 @@ struct Kept {
 }
 
 impl Container {
-    /// Does all that needs no network: the root file system is mounted, outside every mount namespace.
-    pub fn prepare(launch: Launch) -> Result<Self, Failure> {
+    /// Does all that needs no network: the root file system is mounted, outside every mount namespace. The container's mounts
+    /// begin from `empty_mounts` where they can.
+    pub fn prepare(launch: Launch, empty_mounts: Option<OwnedFd>) -> Result<Self, Failure> {
         let rootfs = match launch.rootfs {
             protocol::Rootfs::Overlay {
                 lower,
@@ -76,6 +78,7 @@ impl Container {
             prepared: Some(Prepared {
                 spec: Box::new(launch.spec),
                 rootfs,
+                empty_mounts,
             }),
             created: None,
             live: None,
@@ -85,7 +88,12 @@ impl Container {
 
 impl Runner for Container {
     fn create(&mut self, stdio: ProcessStdio, network: Option<OwnedFd>) -> Result<(), Failure> {
-        let Some(Prepared { mut spec, rootfs }) = self.prepared.take() else {
+        let Some(Prepared {
+            mut spec,
+            rootfs,
+            empty_mounts,
+        }) = self.prepared.take()
+        else {
             return Err(Failure::new(
                 FailureClass::Invalid,
                 "container is already created",
@@ -103,6 +111,7 @@ impl Runner for Container {
             no_new_keyring: false,
             die_with_parent: true,
             starter: None,
+            empty_mounts,
         })?;
         let own_pids = has_own_pids(&spec);
         let linux = spec.linux.take().unwrap_or_default();

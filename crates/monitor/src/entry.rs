@@ -12,9 +12,11 @@ use super::session::Session;
 use super::supervisor::{Places, Supervisor};
 use super::wire;
 
-/// Runs a monitor whose container is made by what `prepare` answers; the process's exit status. Descriptor
-/// [`LAUNCH_FD`] is the launch socket.
-pub fn serve<R: Runner>(prepare: impl FnOnce(Launch) -> Result<R, Failure>) -> i32 {
+/// Runs a monitor whose container is made by what `prepare` answers of the launch and its descriptor; the process's exit
+/// status. Descriptor [`LAUNCH_FD`] is the launch socket.
+pub fn serve<R: Runner>(
+    prepare: impl FnOnce(Launch, Option<OwnedFd>) -> Result<R, Failure>,
+) -> i32 {
     // The engine sees the closed socket; there is nobody else to tell of a failure.
     begin().and_then(|socket| run(socket, prepare)).unwrap_or(1)
 }
@@ -35,9 +37,9 @@ fn begin() -> io::Result<OwnedFd> {
 
 fn run<R: Runner>(
     socket: OwnedFd,
-    prepare: impl FnOnce(Launch) -> Result<R, Failure>,
+    prepare: impl FnOnce(Launch, Option<OwnedFd>) -> Result<R, Failure>,
 ) -> io::Result<i32> {
-    let (launch, _): (Launch, _) = wire::receive(&socket)?;
+    let (launch, mut descriptors): (Launch, _) = wire::receive(&socket)?;
     let places = Places {
         directory: launch.directory.clone(),
         socket: launch.socket.clone(),
@@ -51,7 +53,7 @@ fn run<R: Runner>(
     let init = Session::new(None, plan, stdio.stdin_once, open_log(&launch.log));
     let prepared = listen(&places.socket)
         .map_err(Failure::from)
-        .and_then(|listener| Ok((listener, prepare(launch)?)));
+        .and_then(|listener| Ok((listener, prepare(launch, descriptors.pop())?)));
     let (listener, runner) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {

@@ -18,7 +18,8 @@ pub const MESSAGE_LIMIT: usize = 16 << 20;
 /// The descriptor a monitor finds its launch socket at.
 pub const LAUNCH_FD: i32 = 3;
 
-/// How to make a container; the first message a monitor gets.
+/// How to make a container; the first message a monitor gets. Descriptor: an empty mount namespace to begin from, if there is
+/// one.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Launch {
     /// 64 hex digits.

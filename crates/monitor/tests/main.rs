@@ -83,7 +83,8 @@ fn the_monitor_process() {
         .next()
         .is_some_and(|name| name == "cais-monitor")
     {
-        let shell = |launch: Launch| Ok(Shell(launch.spec.process.unwrap().args[0].clone(), None));
+        let shell =
+            |launch: Launch, _| Ok(Shell(launch.spec.process.unwrap().args[0].clone(), None));
         std::process::exit(serve(shell));
     }
 }

@@ -111,6 +111,8 @@ pub struct Built {
     pub netns: OwnedFd,
     /// The sockets of its resolver.
     pub resolver: Option<Sockets>,
+    /// A sysfs of it, see [`crate::Sandbox::sysfs`].
+    pub sysfs: Option<OwnedFd>,
 }
 
 /// Makes the sandbox on a thread of its own, because a namespace is made by moving into it; `made` gets it before there is
@@ -124,6 +126,7 @@ pub fn build(
         let space = namespace().and_then(|space| Ok((space.0.try_clone()?, space)));
         let (copy, (netns, inside)) = space.map_err(NetworkError::during("network namespace"))?;
         made(copy);
+        let sysfs = cais_sys::mount::new("sysfs", Some("sysfs"), &[], 0).ok();
         if !plan.interfaces.is_empty() {
             // CVE-2024-32473: interfaces have IPv6 only where their network has it.
             sysctl::set_if_there("ipv6/conf/default/disable_ipv6", "1")
@@ -166,7 +169,11 @@ pub fn build(
             .collect();
         set_all(&sysctls)?;
         let resolver = plan.resolver.then(|| dns::open_here(true)).transpose()?;
-        Ok(Built { netns, resolver })
+        Ok(Built {
+            netns,
+            resolver,
+            sysfs,
+        })
     })
 }
 

@@ -10,6 +10,7 @@ pub mod failpoint;
 pub mod heap;
 pub mod inherit;
 pub mod launch;
+pub mod mntns;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

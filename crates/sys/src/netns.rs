@@ -13,14 +13,6 @@ pub fn unshare() -> io::Result<()> {
     Ok(())
 }
 
-/// Moves the calling thread into a new mount namespace (and out of the shared working directory), so that a test can
-/// mount a `/sys` of its network namespace.
-pub fn unshare_mounts() -> io::Result<()> {
-    // SAFETY: the descriptor table stays shared; only mounts and the working directory of this thread become its own.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
-    Ok(())
-}
-
 /// Brings up `lo` in the network namespace of the calling thread (netdevice(7)).
 pub fn bring_up_loopback() -> io::Result<()> {
     let flags = rustix::net::SocketFlags::CLOEXEC;

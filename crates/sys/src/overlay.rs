@@ -16,7 +16,7 @@ use rustix::mount::{
     open_tree,
 };
 
-use crate::netns;
+use crate::{mntns, netns};
 
 /// fsconfig(2) takes values shorter than this, bytes.
 const VALUE_LIMIT: usize = 256;
@@ -137,7 +137,7 @@ fn long_list(lower: &[PathBuf], upper: Option<Upper<'_>>, layers: &Layers) -> io
         rustix::process::chdir("/proc/self/fd")?;
         return layers.configure("");
     }
-    netns::unshare_mounts()?;
+    mntns::unshare()?;
     let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", propagation)?;
     // Opened again: a layer has to lie on a mount of the namespace that the call is made in.

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use cais_engine::launcher::Launcher;
 use cais_sys::launch::Launchpad;
+use cais_sys::mntns;
 use cais_types::{ContainerId, Error, Result};
 
 /// Starts monitors and reaps those that ended.
 pub struct Monitors {
     binary: OwnedFd,
     launchpad: Launchpad,
+    empty_mounts: Option<OwnedFd>,
     running: Mutex<HashMap<ContainerId, OwnedFd>>,
 }
 
@@ -22,9 +24,15 @@ impl Monitors {
     /// # Errors
     /// Internal: no descriptors are left.
     pub fn new(binary: OwnedFd) -> Result<Self> {
+        // In a user namespace a container's procfs needs another one that can be seen whole.
+        let empty_mounts = match cais_sys::process::in_user_namespace() {
+            true => None,
+            false => Some(mntns::empty().map_err(failed)?),
+        };
         Ok(Self {
             binary,
             launchpad: Launchpad::new().map_err(failed)?,
+            empty_mounts,
             running: Mutex::new(HashMap::new()),
         })
     }
@@ -44,6 +52,10 @@ impl Launcher for Monitors {
             reap(&earlier);
         }
         Ok(launched.socket)
+    }
+
+    fn empty_mounts(&self) -> Option<BorrowedFd<'_>> {
+        self.empty_mounts.as_ref().map(AsFd::as_fd)
     }
 
     fn ended(&self, container: &ContainerId) {

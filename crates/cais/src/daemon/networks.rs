@@ -95,6 +95,7 @@ impl SandboxStore for Networks {
         Ok(Sandbox {
             endpoints,
             ports: on_ports(sandbox.ports),
+            sysfs: sandbox.sysfs,
         })
     }
 

@@ -58,6 +58,9 @@ pub struct SandboxRequest {
 pub struct Sandbox {
     /// The namespace, which lives as long as somebody holds this or a process is in it.
     pub netns: OwnedFd,
+    /// A sysfs of the namespace that is mounted nowhere. While this is held another mount of it takes the same short time
+    /// however many namespaces the host has: the kernel looks through all of them for one that has none yet.
+    pub sysfs: Option<OwnedFd>,
     /// By the name in the request.
     pub endpoints: BTreeMap<String, Endpoint>,
     /// What is published where.
@@ -105,6 +108,7 @@ impl Store {
         }
         Ok(Sandbox {
             netns: built.netns,
+            sysfs: built.sysfs,
             endpoints: allocated.endpoints,
             ports: publish::shown(&allocated.record.ports),
         })

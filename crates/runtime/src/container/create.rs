@@ -8,6 +8,7 @@ use cais_sys::process::{Child, namespace};
 use super::init::{self, Init};
 use super::namespaces::{ChildrenIn, Namespaces};
 use super::report::{self, Channel, Class, Result, RuntimeError, during};
+use super::rootfs::Beginning;
 use super::{Process, Rootfs, Stdio};
 use super::{check, hooks, mounts};
 use crate::cgroups::Cgroup;
@@ -33,6 +34,9 @@ pub struct CreateRequest<'a> {
     /// A listening socket of packets: init waits there for a later process that starts it ([`super::start`]), and not for the
     /// caller.
     pub starter: Option<OwnedFd>,
+    /// A namespace of [`cais_sys::mntns::empty`] that the container's mounts begin from, where that is possible: a copy of the
+    /// host's takes longer the more mounts and processes the host has.
+    pub empty_mounts: Option<OwnedFd>,
 }
 
 /// A container whose init waits to execute.
@@ -113,6 +117,9 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         new_keyring: !request.no_new_keyring,
         die_with_parent: request.die_with_parent,
         starter: request.starter,
+        empty_mounts: request
+            .empty_mounts
+            .filter(|_| Beginning::may_be_empty(request.spec, &namespaces)),
         id_maps,
         filter,
         namespaces: &namespaces,
@@ -146,7 +153,8 @@ fn make(
     let namespaces = init.namespaces;
     let cgroup = init.cgroup;
     // A new cgroup namespace shows the cgroup that its maker is in: init makes it once it is in its own.
-    let at_clone = namespaces.new & !namespace::CGROUP;
+    let later = namespace::CGROUP | init.empty_mounts.as_ref().map_or(0, |_| namespace::MOUNT);
+    let at_clone = namespaces.new & !later;
     let mut ours = Some(ours);
     let child = {
         let _children = ChildrenIn::namespace(namespaces.pid_to_join())?;

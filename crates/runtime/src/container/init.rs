@@ -3,12 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use cais_sys::mntns;
 use cais_sys::process::namespace;
 use rustix::fs::{Mode, OFlags};
 
 use super::finish::{self, Final};
 use super::namespaces::Namespaces;
 use super::report::{Channel, Result, RuntimeError, during};
+use super::rootfs::Beginning;
 use super::{Rootfs, Stdio, devices, hooks, listener, mounts, rootfs};
 use crate::cgroups::Cgroup;
 use crate::seccomp;
@@ -28,6 +30,8 @@ pub struct Init<'a> {
     pub id_maps: Vec<(usize, OwnedFd)>,
     /// Where a later process comes to start this one.
     pub starter: Option<OwnedFd>,
+    /// Of [`cais_sys::mntns::empty`]; without it the mount namespace is a copy of the host's and there already.
+    pub empty_mounts: Option<OwnedFd>,
     pub filter: Option<seccomp::Program>,
     pub namespaces: &'a Namespaces,
     pub cgroup: &'a Cgroup,
@@ -51,7 +55,7 @@ pub fn main(init: Init<'_>, channel: &Channel) -> i32 {
     }
 }
 
-fn run(init: Init<'_>, channel: &Channel, starter: &mut Option<Channel>) -> Result<i32> {
+fn run(mut init: Init<'_>, channel: &Channel, starter: &mut Option<Channel>) -> Result<i32> {
     let Init {
         spec, namespaces, ..
     } = init;
@@ -85,7 +89,7 @@ fn run(init: Init<'_>, channel: &Channel, starter: &mut Option<Channel>) -> Resu
         None => None,
     };
     let may_set_groups = host_allows_groups(namespaces);
-    let console = prepare_root(&init, &linux, process, channel)?;
+    let console = prepare_root(&mut init, &linux, process, channel)?;
     let terminal = finish::connect(init.stdio, console)?;
     settle(spec, &linux, namespaces)?;
     let last = Final {
@@ -167,31 +171,41 @@ fn names(spec: &Spec) -> Result<()> {
 
 /// Builds the mount namespace and enters the new root; answers init's terminal.
 fn prepare_root(
-    init: &Init<'_>,
+    init: &mut Init<'_>,
     linux: &Linux,
     process: &Process,
     channel: &Channel,
 ) -> Result<Option<(OwnedFd, OwnedFd)>> {
-    let old = rootfs::isolate(linux.rootfs_propagation.as_deref())?;
-    let root = rootfs::attach(&init.rootfs)?;
-    let context = mounts::Context {
-        root: root.as_fd(),
-        cgroup: init.cgroup,
-        own_cgroup_namespace: init.namespaces.all() & namespace::CGROUP != 0,
-        user_namespace: init.namespaces.all() & namespace::USER != 0,
+    let spec = init.spec;
+    let propagation = linux.rootfs_propagation.as_deref();
+    let beginning = match init.empty_mounts.take() {
+        Some(empty) => Beginning::Empty(empty),
+        None => Beginning::Host(rootfs::isolate(propagation)?),
     };
-    for (index, mount) in init.spec.mounts.iter().enumerate() {
-        let id_map = init.id_maps.iter().find(|(of, _)| *of == index);
-        mounts::mount(&context, mount, id_map.map(|(_, namespace)| namespace))?;
+    let namespaces = init.namespaces.all();
+    let making = mounts::Making {
+        cgroup: init.cgroup,
+        own_cgroup_namespace: namespaces & namespace::CGROUP != 0,
+        user_namespace: namespaces & namespace::USER != 0,
+        propagation: beginning.propagation(propagation),
+    };
+    let root = rootfs::tree(&init.rootfs, &making)?;
+    let made = mounts::make(&making, spec, &init.id_maps)?;
+    if let Beginning::Empty(empty) = &beginning {
+        mntns::enter_copy(empty.as_fd()).map_err(during("enter empty mount namespace"))?;
     }
-    if devices::are_wanted(&init.spec.mounts) {
-        devices::make(root.as_fd(), linux, context.user_namespace)?;
+    rootfs::attach(root.as_fd())?;
+    for mount in made {
+        mount.place(root.as_fd(), making.user_namespace)?;
+    }
+    if devices::are_wanted(&spec.mounts) {
+        devices::make(root.as_fd(), linux, making.user_namespace)?;
     }
     let console = match process.terminal {
         true => Some(devices::console(root.as_fd(), process.console_size)?),
         false => None,
     };
-    if let Some(hooks) = &init.spec.hooks {
+    if let Some(hooks) = &spec.hooks {
         if hooks.before_pivot() {
             channel.mounted().map_err(during("report"))?;
             if !channel.wait_go() {
@@ -199,10 +213,10 @@ fn prepare_root(
             }
         }
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let state = hooks::state(init.id, Status::Creating, pid, init.bundle, init.spec);
+        let state = hooks::state(init.id, Status::Creating, pid, init.bundle, spec);
         hooks::run("createContainer", &hooks.create_container, &state)?;
     }
-    rootfs::pivot(root.as_fd(), old.as_ref().map(AsFd::as_fd))?;
+    beginning.leave(root.as_fd())?;
     finish::make_directory(&process.cwd);
     Ok(console)
 }

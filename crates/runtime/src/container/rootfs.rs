@@ -5,23 +5,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use cais_sys::mount::{self, Attributes, attribute};
-use cais_sys::path_in_root;
 use cais_sys::process::namespace;
+use cais_sys::{mntns, path_in_root};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::Rootfs;
+use super::mounts::Making;
+use super::namespaces::Namespaces;
 use super::report::{Result, RuntimeError, during};
-use crate::spec::Linux;
+use crate::spec::{Linux, Spec};
 
 /// PROC_SUPER_MAGIC.
 const PROC_MAGIC: i64 = 0x9fa0;
 
-/// Attaches the new root to this mount namespace and opens it. It lies over `/`, where no lookup of this process can see it.
-pub fn attach(rootfs: &Rootfs) -> Result<OwnedFd> {
-    let opened;
+/// The mount that becomes the root. It is private; what a directory of the host has mounted below gets the propagation of
+/// `making` first.
+pub fn tree(rootfs: &Rootfs, making: &Making<'_>) -> Result<OwnedFd> {
     let tree = match rootfs {
-        Rootfs::Mount(tree) => tree.as_fd(),
+        Rootfs::Mount(tree) => tree.try_clone().map_err(during("dup"))?,
         Rootfs::Directory(path) => {
             let directory = rustix::fs::open(
                 path,
@@ -29,47 +31,75 @@ pub fn attach(rootfs: &Rootfs) -> Result<OwnedFd> {
                 Mode::empty(),
             )
             .map_err(during(format!("open rootfs {}", path.display())))?;
-            opened = mount::copy(directory.as_fd(), true)
-                .map_err(during(format!("bind rootfs {}", path.display())))?;
-            opened.as_fd()
+            making
+                .copy(directory.as_fd(), true)
+                .map_err(during(format!("bind rootfs {}", path.display())))?
         }
     };
-    let place = rustix::fs::open(
-        "/",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(during("open /"))?;
-    mount::attach(tree, place.as_fd()).map_err(during("attach rootfs"))?;
     let private = Attributes {
         propagation: attribute::PRIVATE,
         ..Attributes::default()
     };
-    mount::set_attributes(tree, private, false, None).map_err(during("make rootfs private"))?;
-    rustix::io::fcntl_dupfd_cloexec(tree, 3).map_err(during("dup"))
+    mount::set_attributes(tree.as_fd(), private, false, None)
+        .map_err(during("make rootfs private"))?;
+    Ok(tree)
 }
 
-/// Makes the attached root the root of this mount namespace and lets go of the old one (pivot_root(2), "pivot_root(".", ".")").
-///
-/// `old` is the old root when mounts in it are shared with the host, which must not see them unmounted.
-pub fn pivot(root: BorrowedFd<'_>, old: Option<BorrowedFd<'_>>) -> Result<()> {
-    rustix::process::fchdir(root).map_err(during("chdir to rootfs"))?;
-    rustix::process::pivot_root(".", ".").map_err(during("pivot_root"))?;
-    if let Some(old) = old {
-        rustix::process::fchdir(old).map_err(during("chdir to old root"))?;
-        mount_change(
-            ".",
-            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-        )
-        .map_err(during("release old root"))?;
+/// Attaches the new root to this mount namespace. It lies over `/`, where no lookup of this process can see it.
+pub fn attach(tree: BorrowedFd<'_>) -> Result<()> {
+    mount::attach(tree, root()?.as_fd()).map_err(during("attach rootfs"))
+}
+
+/// Where the mounts of a container begin.
+pub enum Beginning {
+    /// A copy of the host's, with its old root when mounts in it are shared with the host, which must not see them unmounted.
+    Host(Option<OwnedFd>),
+    /// [`mntns::empty`].
+    Empty(OwnedFd),
+}
+
+impl Beginning {
+    /// Whether the mounts of a container can begin empty: its maker may do so, and runs nothing of the host's among them.
+    pub fn may_be_empty(spec: &Spec, namespaces: &Namespaces) -> bool {
+        let hooks = spec.hooks.as_ref();
+        namespaces.new & namespace::MOUNT != 0
+            && namespaces.all() & namespace::USER == 0
+            && hooks.is_none_or(|hooks| !hooks.before_pivot() && hooks.create_container.is_empty())
     }
-    // The old root now lies over the new one.
-    unmount(".", UnmountFlags::DETACH).map_err(during("unmount old root"))?;
-    rustix::process::chdir("/").map_err(during("chdir /"))
+
+    /// The propagation that copies of the host's mounts must be given, so that nothing mounted in the container shows there
+    /// unless that was asked for.
+    pub fn propagation(&self, wanted: Option<&str>) -> u64 {
+        match (self, wanted) {
+            (Self::Host(_), _) | (_, Some("shared" | "rshared")) => 0,
+            (_, Some("private" | "rprivate")) => attribute::PRIVATE,
+            _ => attribute::SLAVE,
+        }
+    }
+
+    /// Makes the attached root the root, and lets go of what it lies over.
+    pub fn leave(&self, root: BorrowedFd<'_>) -> Result<()> {
+        let old = match self {
+            Self::Empty(_) => {
+                return mntns::enter_root(root).map_err(during("enter rootfs"));
+            }
+            Self::Host(old) => old,
+        };
+        mntns::exchange_root(root).map_err(during("pivot_root"))?;
+        if let Some(old) = old {
+            rustix::process::fchdir(old).map_err(during("chdir to old root"))?;
+            mount_change(
+                ".",
+                MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+            )
+            .map_err(during("release old root"))?;
+        }
+        mntns::unmount_old_root().map_err(during("unmount old root"))
+    }
 }
 
 /// Cuts this mount namespace off from the host's, so that nothing mounted here shows there. Where shared propagation is asked for
-/// only the root mount is cut off, and the old root is answered, for [`pivot`].
+/// only the root mount is cut off, and the old root is answered, for [`Beginning::leave`].
 pub fn isolate(wanted: Option<&str>) -> Result<Option<OwnedFd>> {
     let (propagation, old) = match wanted {
         Some("shared" | "rshared") => (MountPropagationFlags::PRIVATE, Some(root()?)),
@@ -87,12 +117,7 @@ pub fn isolate(wanted: Option<&str>) -> Result<Option<OwnedFd>> {
 }
 
 fn root() -> Result<OwnedFd> {
-    rustix::fs::open(
-        "/",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(during("open /"))
+    mntns::slash().map_err(during("open /"))
 }
 
 /// Opens a path of the container; a missing one is nothing to do.

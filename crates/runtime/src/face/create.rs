@@ -204,6 +204,7 @@ fn make_in(directory: &Path, arguments: &Arguments, bundle: &Bundle, later: bool
         no_new_keyring: arguments.is_set("no-new-keyring"),
         die_with_parent: false,
         starter: listener,
+        empty_mounts: None,
     })
     .map_err(explain)?;
     let cgroup = created.cgroup.path();
