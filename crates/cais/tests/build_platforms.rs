@@ -390,6 +390,39 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
 }
 
 #[test]
+fn a_base_of_another_platform_goes_with_the_cache() {
+    let (one, registry) = (daemon(), Registry::start());
+    let base = registry.name("base:1");
+    build(
+        &one,
+        &Context::new(&[("Dockerfile", CROSS)]),
+        &[BOTH, "-t", &base, "--push"],
+    );
+    let text = format!("FROM {base}\nCOPY file /file\n");
+    let context = Context::new(&[("Dockerfile", &text), ("file", "x")]);
+    let other = daemon();
+    let flags = ["--platform=linux/arm64", "-t", "arm"];
+    for remove_first in [false, true] {
+        build(&other, &context, &flags);
+        assert_eq!(known_bases(&other), 1);
+        if remove_first {
+            other.cais(&["rmi", "arm"]).unwrap();
+            other.cais(&["image", "prune", "-f"]).unwrap();
+        }
+        other.cais(&["builder", "prune", "-af"]).unwrap();
+        assert_eq!(known_bases(&other), 0);
+    }
+    assert_eq!(image_count(&other), 1, "busybox");
+}
+
+/// Rows of the table that finds such bases.
+fn known_bases(daemon: &TestDaemon) -> usize {
+    let db = cais_state::Db::open(&daemon.data_root().join("cais.db")).unwrap();
+    let rows: Vec<(String, Value)> = db.all("build-base").unwrap();
+    rows.len()
+}
+
+#[test]
 fn what_a_name_of_several_images_has_is_not_the_caches_alone() {
     let daemon = daemon();
     let context = Context::new(&[("Dockerfile", CROSS)]);

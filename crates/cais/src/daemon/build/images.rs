@@ -28,7 +28,7 @@ use super::claims;
 pub const STEPS: &str = "build-step";
 
 /// Table of images that were fetched for another platform, by that and their name.
-const BASES: &str = "build-base";
+pub const BASES: &str = "build-base";
 
 /// Adapts the image store, and the registries that base images come from.
 pub struct BuildImages {

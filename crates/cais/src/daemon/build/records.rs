@@ -16,7 +16,7 @@ use cais_types::{Digest, Error, Result};
 use jiff::Timestamp;
 
 use super::caches::{self, Caches};
-use super::images::STEPS;
+use super::images::{BASES, STEPS};
 use super::kept;
 
 const STEP: &str = "regular";
@@ -107,6 +107,7 @@ impl Records {
             delete.map_err(failed)?;
             made.push(image);
         }
+        made.extend(self.forget_bases(query.all)?);
         let pruned = self.images.prune_made(&made, &self.users())?;
         reclaimed += pruned.freed;
         let ids: Vec<String> = gone.into_iter().map(|record| record.shown.id).collect();
@@ -114,6 +115,24 @@ impl Records {
             caches_deleted: Some(ids).filter(|ids| !ids.is_empty()),
             space_reclaimed: reclaimed,
         })
+    }
+
+    /// Forgets which images were fetched for other platforms and have gone since, or with `all` every one that no build uses,
+    /// and answers these.
+    fn forget_bases(&self, all: bool) -> Result<Vec<Digest>> {
+        let mut forgotten = Vec::new();
+        let bases: Vec<(String, Digest)> = self.db.all(BASES).map_err(failed)?;
+        for (key, id) in bases {
+            let there = self.images.resolve(&id.to_string()).is_ok();
+            if there && (!all || self.images.is_held(&id)) {
+                continue;
+            }
+            self.db
+                .delete(Durability::Process, BASES, &key)
+                .map_err(failed)?;
+            forgotten.push(id);
+        }
+        Ok(forgotten)
     }
 
     /// Bytes that are to go at least; none when all may go. What images and containers have does not count.
