@@ -53,7 +53,13 @@ struct Made {
 pub fn prepare(request: BuildRequest) -> Result<Prepared> {
     let mut include = |path: &str| included(&request, path);
     let mut file = Dockerfile::parse_with(request.dockerfile.clone(), &mut include)?;
-    file.contexts = request.contexts.keys().cloned().collect();
+    let names = request.contexts.keys();
+    let names = names.map(|name| {
+        name.split_once("::")
+            .map_or(&**name, |(name, _)| name)
+            .to_owned()
+    });
+    file.contexts = names.collect();
     let plans = plans(&request, file)?;
     let single = plans.len() == 1 && request.attestations.is_empty();
     if single && request.annotations.want_index() {

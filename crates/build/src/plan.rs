@@ -80,9 +80,15 @@ pub fn plan(request: &BuildRequest, file: Dockerfile, wanted: Option<&Platform>)
     let mut step = 1;
     for index in needed {
         let stage = &file.stages[index];
-        let base = base(request, &file, &bases[index], index);
-        let platform = match &stage.from.platform {
-            Some(word) => own_platform(&expand(&global, word, stage)?, stage)?,
+        let own = match &stage.from.platform {
+            Some(word) => Some(own_platform(&expand(&global, word, stage)?, stage)?),
+            None => None,
+        };
+        let of_base = own.clone().flatten().or_else(|| wanted.cloned());
+        let of_base = of_base.unwrap_or_else(Platform::host);
+        let base = base(request, &file, (&bases[index], &of_base), index);
+        let platform = match own {
+            Some(own) => own,
             // A stage on another one is for whatever that is for.
             None => match base {
                 Base::Stage(below) => {
@@ -111,8 +117,14 @@ pub fn plan(request: &BuildRequest, file: Dockerfile, wanted: Option<&Platform>)
     })
 }
 
-fn base(request: &BuildRequest, file: &Dockerfile, name: &str, stage: usize) -> Base {
-    match (request.context_named(name), file.stage_named(name, stage)) {
+fn base(
+    request: &BuildRequest,
+    file: &Dockerfile,
+    (name, platform): (&str, &Platform),
+    stage: usize,
+) -> Base {
+    let named = request.context_named(name, platform);
+    match (named, file.stage_named(name, stage)) {
         (Some(NamedContext::Image(image)), _) => Base::Image(image.clone()),
         (Some(NamedContext::Directory { .. }), _) => Base::Directory(name.to_owned()),
         (None, Some(stage)) => Base::Stage(stage),

@@ -78,15 +78,23 @@ pub enum NamedContext {
     },
 }
 
+/// What a context is called that is for one platform only, as BuildKit has it.
+pub fn platform_context(name: &str, platform: &Platform) -> String {
+    format!("{name}::{platform}")
+}
+
 impl BuildRequest {
-    /// The context of this name; that of an image may be written in any of its forms.
-    pub fn context_named(&self, name: &str) -> Option<&NamedContext> {
+    /// The context of this name, first one for a platform alone (`NAME::PLATFORM`); that of an image may be written in any of its
+    /// forms.
+    pub fn context_named(&self, name: &str, platform: &Platform) -> Option<&NamedContext> {
         let familiar = |name: &str| {
             let reference: Reference = name.parse().ok()?;
             Some(reference.with_default_tag().familiar())
         };
-        self.contexts.get(&name.to_lowercase()).or_else(|| {
-            let wanted = familiar(name)?;
+        let name = name.to_lowercase();
+        let own = self.contexts.get(&platform_context(&name, platform));
+        own.or_else(|| self.contexts.get(&name)).or_else(|| {
+            let wanted = familiar(&name)?;
             let mut contexts = self.contexts.iter();
             contexts.find_map(|(name, context)| {
                 familiar(name)

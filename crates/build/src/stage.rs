@@ -12,7 +12,7 @@ use crate::dockerfile::{self, Instruction, Kind, ParseError, Stage};
 use crate::messages::StageLog;
 use crate::plan::{Base, Plan, PlannedStage};
 use crate::ports::{NewImage, Ports};
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, NamedContext};
 use crate::steps;
 
 /// The shell of shell forms.
@@ -166,6 +166,11 @@ impl<'a> StageRun<'a> {
         };
         let known = !platform.architecture.is_empty();
         Ok(Some(platform).filter(|one| known && Platform::host().fit(one).is_none()))
+    }
+
+    /// The context of this name for the stage's platform.
+    pub fn context_named(&self, name: &str) -> Option<&'a NamedContext> {
+        self.request.context_named(name, &self.own_platform())
     }
 
     fn own_platform(&self) -> Platform {

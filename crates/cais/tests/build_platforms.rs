@@ -390,6 +390,43 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
 }
 
 #[test]
+fn a_layout_of_several_platforms_is_a_context_for_each() {
+    let daemon = daemon();
+    let scratch = tempfile::tempdir().unwrap();
+    let (archive, layout) = (scratch.path().join("a.tar"), scratch.path().join("layout"));
+    let output = format!("type=oci,dest={}", archive.display());
+    build(
+        &daemon,
+        &Context::new(&[("Dockerfile", CROSS)]),
+        &[BOTH, "-t", "packed", "-o", &output],
+    );
+    fs::create_dir(&layout).unwrap();
+    run(Command::new("tar")
+        .arg("xf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&layout));
+    let context = Context::new(&[(
+        "Dockerfile",
+        "FROM base\nCOPY --from=base /arch /copy\nFROM --platform=linux/arm64 base AS fixed\n\
+         FROM scratch\nCOPY --from=0 /arch /copy /\nCOPY --from=fixed /arch /fixed\n",
+    )]);
+    let files = scratch.path().join("files");
+    let local = format!("type=local,dest={}", files.display());
+    let named = format!("--build-context=base=oci-layout://{}", layout.display());
+    build(&daemon, &context, &[BOTH, &named, "-o", &local]);
+    for architecture in ["amd64", "arm64"] {
+        let read = |name: &str| {
+            let file = files.join(format!("linux_{architecture}/{name}"));
+            fs::read_to_string(file).unwrap().trim().to_owned()
+        };
+        assert_eq!(read("arch"), architecture);
+        assert_eq!(read("copy"), architecture);
+        assert_eq!(read("fixed"), "arm64");
+    }
+}
+
+#[test]
 fn a_base_of_another_platform_goes_with_the_cache() {
     let (one, registry) = (daemon(), Registry::start());
     let base = registry.name("base:1");

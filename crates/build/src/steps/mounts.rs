@@ -144,7 +144,7 @@ fn agent(stage: &StageRun<'_>, mount: Mount, before: usize) -> StepMount {
 
 fn bind(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount> {
     let named = mount.from.as_deref();
-    let named = named.and_then(|from| stage.request.context_named(from));
+    let named = named.and_then(|from| stage.context_named(from));
     let (directory, image) = match named {
         Some(NamedContext::Directory { path, .. }) => (path, None),
         _ => (&stage.request.context_path, image(stage, &mount)?),
@@ -170,7 +170,7 @@ fn bind(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount>
 
 fn cache(stage: &StageRun<'_>, mount: Mount, target: String) -> Result<StepMount> {
     let named = mount.from.as_deref();
-    let named = named.and_then(|from| stage.request.context_named(from));
+    let named = named.and_then(|from| stage.context_named(from));
     // What begins with other files is another cache.
     let (base, files) = match named {
         Some(NamedContext::Directory { path, memory }) => {

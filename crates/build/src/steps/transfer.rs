@@ -256,7 +256,7 @@ fn outside(source: &str) -> bool {
 /// Makes a context the first layer of a stage.
 pub fn base(stage: &mut StageRun<'_>, name: &str) -> Result<()> {
     let io = |error: std::io::Error| Error::internal(format!("{name}: {error}"));
-    let Some(NamedContext::Directory { path, memory }) = stage.request.context_named(name) else {
+    let Some(NamedContext::Directory { path, memory }) = stage.context_named(name) else {
         return Err(Error::internal(format!("{name} is no context")));
     };
     let wanted = Wanted {
@@ -297,7 +297,7 @@ fn source_root(stage: &StageRun<'_>, from: Option<&str>) -> Result<OwnedFd> {
         let context = stage.request.context.try_clone();
         return context.map_err(|error| Error::internal(error.to_string()));
     };
-    match stage.request.context_named(from) {
+    match stage.context_named(from) {
         Some(NamedContext::Directory { path, .. }) => open(path),
         _ => stage.ports.images.root(&source_image(stage, from)?),
     }
@@ -307,7 +307,7 @@ fn source_root(stage: &StageRun<'_>, from: Option<&str>) -> Result<OwnedFd> {
 fn memory<'a>(stage: &'a StageRun<'_>, from: Option<&str>) -> Option<&'a dyn FileMemory> {
     match from {
         None => stage.request.memory.as_deref(),
-        Some(from) => match stage.request.context_named(from) {
+        Some(from) => match stage.context_named(from) {
             Some(NamedContext::Directory { memory, .. }) => memory.as_deref(),
             _ => None,
         },
@@ -325,7 +325,7 @@ fn open(path: &Path) -> Result<OwnedFd> {
 pub fn source_image(stage: &StageRun<'_>, from: &str) -> Result<Digest> {
     let file = &stage.plan.file;
     let image = match (
-        stage.request.context_named(from),
+        stage.context_named(from),
         file.stage_from(from, stage.index).map_err(Error::invalid)?,
     ) {
         (Some(NamedContext::Directory { .. }), _) => {

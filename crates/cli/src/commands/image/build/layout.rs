@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cais_types::oci::{Descriptor, Index, Platform, media_type};
+use cais_types::oci::{Descriptor, Index, media_type};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -94,20 +94,6 @@ impl Layout {
             (None, [only]) if self.tag.is_none() => Ok(only),
             _ => Err(format!("no image with tag {tag}")),
         }
-    }
-}
-
-/// The platform that is built for, of which an image is taken.
-///
-/// # Errors
-/// Several: a context has one image.
-pub fn platform(platforms: &[String]) -> Result<Option<Platform>> {
-    let platforms = platforms.join(",");
-    match platforms.split(',').collect::<Vec<_>>()[..] {
-        [only] => crate::platform::optional(Some(only)).map_err(CliError::new),
-        _ => Err(CliError::new(
-            "--build-context oci-layout:// for several platforms is not built yet",
-        )),
     }
 }
 

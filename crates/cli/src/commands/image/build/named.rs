@@ -7,12 +7,15 @@ use std::path::Path;
 use cais_build::directory::Directory;
 use cais_build::dockerfile::context_source::ContextSource;
 use cais_build::dockerfile::ignore::Ignore;
+use cais_build::request::platform_context;
+use cais_types::oci::Platform;
 
 use super::cache;
-use super::layout::{self, Layout};
+use super::layout::Layout;
 use crate::app::App;
 use crate::error::{CliError, Result};
 use crate::flags::Parsed;
+use crate::platform;
 
 /// The contexts of a build besides the first.
 #[derive(Default)]
@@ -77,11 +80,23 @@ impl Named {
     /// # Errors
     /// A layout or an image that there is not; the daemon's.
     pub async fn load(&mut self, app: &App, platforms: &[String]) -> Result<()> {
+        let platforms = platforms.join(",");
+        let platforms = platforms
+            .split(',')
+            .map(|one| platform::optional(Some(one)));
+        let platforms: Vec<Option<Platform>> = platforms
+            .collect::<std::result::Result<_, _>>()
+            .map_err(CliError::new)?;
         for (name, layout) in std::mem::take(&mut self.layouts) {
-            let platform = layout::platform(platforms)?;
             let archive = layout.archive()?;
-            let id = cache::load_archive(app, archive.path(), platform.as_ref()).await?;
-            self.places.insert(name, format!("docker-image://{id}"));
+            for platform in &platforms {
+                let id = cache::load_archive(app, archive.path(), platform.as_ref()).await?;
+                let name = match platform {
+                    Some(platform) => platform_context(&name, platform),
+                    None => name.clone(),
+                };
+                self.places.insert(name, format!("docker-image://{id}"));
+            }
         }
         Ok(())
     }
