@@ -80,15 +80,16 @@ pub fn plan(request: &BuildRequest, file: Dockerfile, wanted: Option<&Platform>)
     let mut step = 1;
     for index in needed {
         let stage = &file.stages[index];
-        let own = match &stage.from.platform {
+        let word = stage.from.platform.as_ref().filter(|word| !word.is_empty());
+        let own = match word {
             Some(word) => Some(own_platform(&expand(&global, word, stage)?, stage)?),
             None => None,
         };
-        let of_base = own.clone().flatten().or_else(|| wanted.cloned());
+        let of_base = own.clone().or_else(|| wanted.cloned());
         let of_base = of_base.unwrap_or_else(Platform::host);
         let base = base(request, &file, (&bases[index], &of_base), index);
         let platform = match own {
-            Some(own) => own,
+            Some(own) => Some(own),
             // A stage on another one is for whatever that is for.
             None => match base {
                 Base::Stage(below) => {
@@ -134,16 +135,13 @@ fn base(
 }
 
 /// The platform that a FROM names.
-fn own_platform(word: &str, stage: &Stage) -> Result<Option<Platform>> {
-    if word.is_empty() {
-        return Ok(None);
-    }
+fn own_platform(word: &str, stage: &Stage) -> Result<Platform> {
     let parsed = word.parse::<Platform>();
     let parsed = parsed.map_err(|error| {
         let text = format!("failed to parse platform {word}: {error}");
         ParseError::at(stage.instruction.lines, text)
     })?;
-    Ok(Some(parsed.normalized()))
+    Ok(parsed.normalized())
 }
 
 fn global(

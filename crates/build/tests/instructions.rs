@@ -257,7 +257,7 @@ fn expose_user_volume_workdir_stopsignal_maintainer_shell() {
         ("SHELL []", "SHELL requires at least one argument"),
         (
             "SHELL bash -c",
-            "SHELL requires the arguments to be in JSON form: SHELL bash -c",
+            "SHELL requires the arguments to be in JSON form",
         ),
         ("USER --x=1 a", "unknown flag: --x"),
     ] {
@@ -399,7 +399,7 @@ fn run_and_its_flags() {
     for (line, want) in [
         (
             "RUN --network=nnoe x",
-            "unsupported network mode \"nnoe\" (did you mean none?)",
+            "invalid network mode \"nnoe\" (did you mean none?)",
         ),
         ("RUN --security=x y", "security \"x\" is not valid"),
     ] {

@@ -387,6 +387,9 @@ fn bases_of_other_platforms_are_found_here_or_fetched_and_names_stay() {
         ],
     );
     assert!(bad.contains("invalid platform component"), "{bad}");
+    let blank = Context::new(&[("Dockerfile", "FROM --platform=$NOTHING busybox\n")]);
+    let blank = refused(&other, &["build", &blank.path().to_string_lossy()]);
+    assert!(blank.contains("failed to parse platform : "), "{blank}");
 }
 
 #[test]

@@ -44,11 +44,15 @@ struct Ready {
     directory: bool,
 }
 
+/// How an error begins that says all without the instruction's failure before it.
+const SENTENCES: [&str; 2] = [owner::NO_SUCH_OWNER, SEVERAL];
+const SEVERAL: &str = "When using";
+
 /// Runs the instruction.
 pub fn run(stage: &mut StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<()> {
     let fail = |error: Error| match error.class() {
         cais_types::ErrorClass::Unsupported | cais_types::ErrorClass::Canceled => error,
-        _ if error.message().starts_with(owner::NO_SUCH_OWNER) => error,
+        _ if SENTENCES.iter().any(|one| error.message().starts_with(one)) => error,
         class => Error::new(class, format!("{keyword} failed: {}", error.message())),
     };
     let ready = ready(stage, keyword, transfer).map_err(fail)?;
@@ -149,7 +153,7 @@ fn ready(stage: &StageRun<'_>, keyword: &str, transfer: &Transfer) -> Result<Rea
     let several = several || collected.sources > 1;
     if several && !written_as_directory {
         return Err(Error::invalid(format!(
-            "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
+            "{SEVERAL} {keyword} with more than one source file, the destination must be a directory and end with a /"
         )));
     }
     Ok(Ready {

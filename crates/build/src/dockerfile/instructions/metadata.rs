@@ -39,10 +39,9 @@ pub(super) fn shell(request: &Request<'_>) -> Result<Vec<String>, String> {
     request.no_flags()?;
     match split::maybe_json(request.rest)? {
         MaybeJson::List(words) if !words.is_empty() => Ok(words),
-        MaybeJson::Text if !request.rest.is_empty() => Err(format!(
-            "SHELL requires the arguments to be in JSON form: {}",
-            request.text.trim()
-        )),
+        MaybeJson::Text if !request.rest.is_empty() => {
+            Err("SHELL requires the arguments to be in JSON form".to_owned())
+        }
         _ => Err(at_least_one("SHELL")),
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Run, String> {
         Some("host") => NetworkMode::Host,
         Some(other) => {
             let hint = suggest::hint(other, ["default", "none", "host"]);
-            return Err(format!("unsupported network mode {other:?}{hint}"));
+            return Err(format!("invalid network mode {other:?}{hint}"));
         }
     };
     let security = match flags.value("security") {
