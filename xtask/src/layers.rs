@@ -32,6 +32,11 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("console", 4, &["types", "client"]),
     ("options", 5, &["types", "client", "console"]),
     (
+        "manifests",
+        5,
+        &["types", "client", "console", "distribution"],
+    ),
+    (
         "cli",
         6,
         &[
@@ -39,8 +44,8 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
             "build",
             "client",
             "console",
+            "manifests",
             "options",
-            "distribution",
             "session",
         ],
     ),

@@ -24,7 +24,6 @@ pub mod commands;
 pub mod context_store;
 mod dispatch;
 mod help;
-pub mod manifests;
 pub mod registry_access;
 
 use std::ffi::OsString;

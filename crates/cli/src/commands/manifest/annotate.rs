@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, flag};
-use crate::manifests::{ManifestStore, reference};
+use cais_manifests::{ManifestStore, reference};
 
 /// The verb.
 pub const COMMAND: Command = Command {

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, switch};
-use crate::manifests::{Entry, ManifestStore, Registry, reference};
+use cais_manifests::{Entry, ManifestStore, Registry, reference};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -49,7 +49,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         let entry = match known {
             Some(entry) if is_whole(&entry)? => entry,
             _ => {
-                let registry = Registry::new(app, &manifest, args.switch("insecure"))?;
+                let registry = Registry::new(&app.keychain(), &manifest, args.switch("insecure"))?;
                 registry.manifest(&manifest).await?
             }
         };

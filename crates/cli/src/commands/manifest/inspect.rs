@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, switch};
-use crate::manifests::{
+use cais_manifests::{
     Entry, Found, ManifestStore, Registry, indented, list_document, missing, reference,
 };
 
@@ -48,7 +48,7 @@ async fn run(app: &App, call: Invocation) -> Result {
             match store.list(&name)? {
                 Some(entries) => of_list(&entries, &name, verbose)?,
                 None => {
-                    let registry = Registry::new(app, &name, args.switch("insecure"))?;
+                    let registry = Registry::new(&app.keychain(), &name, args.switch("insecure"))?;
                     match registry.find(&name).await? {
                         Found::Manifest(entry) => of_manifest(&entry, verbose)?,
                         Found::List(entries) => of_list(&entries, &name, verbose)?,

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
 use crate::flags::{Flag, switch};
-use crate::manifests::{Entry, ManifestStore, Registry, list_document, missing, reference};
+use cais_manifests::{Entry, ManifestStore, Registry, list_document, missing, reference};
 
 /// The verb.
 pub const COMMAND: Command = Command {
@@ -48,7 +48,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         }
     }
     let (document, media_type) = list_document(&entries, &target)?;
-    let registry = Registry::new(app, &target, args.switch("insecure"))?;
+    let registry = Registry::new(&app.keychain(), &target, args.switch("insecure"))?;
     for entry in &entries {
         bring(app, &registry, entry, &target).await?;
     }

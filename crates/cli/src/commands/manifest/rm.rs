@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::error::{CliError, Result};
-use crate::manifests::{ManifestStore, missing, reference};
+use cais_manifests::{ManifestStore, missing, reference};
 
 /// The verb.
 pub const COMMAND: Command = Command {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use cais_types::Reference;
 
-use super::entry::Entry;
-use crate::error::{CliError, Result};
-use crate::new_file::NewFile;
+use crate::entry::Entry;
+use cais_console::error::{CliError, Result};
+use cais_console::new_file::NewFile;
 
 /// The lists of a user.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Registries that are asked without a daemon.
 
-use cais_client::credentials::registry_key;
+use cais_client::credentials::{Keychain, registry_key};
 use cais_distribution::client::{
     Client, ClientConfig, CopyAuth, Credentials, Proxies, RawManifest,
 };
@@ -8,9 +8,8 @@ use cais_types::oci::{Descriptor, Document, Platform};
 use cais_types::{Digest, Error, ErrorClass, Reference};
 use sha2::{Digest as _, Sha256};
 
-use super::entry::Entry;
-use crate::app::{App, env};
-use crate::error::{CliError, Result};
+use crate::entry::Entry;
+use cais_console::error::{CliError, Result};
 
 /// Requests that fail are tried so often in all: somebody waits.
 const ATTEMPTS: u32 = 2;
@@ -35,15 +34,15 @@ impl Registry {
     ///
     /// # Errors
     /// Settings of the environment that make no sense.
-    pub fn new(app: &App, reference: &Reference, insecure: bool) -> Result<Self> {
+    pub fn new(keychain: &Keychain<'_>, reference: &Reference, insecure: bool) -> Result<Self> {
         let domain = reference.domain();
         let config = ClientConfig {
             insecure_registries: insecure.then(|| domain.to_owned()).into_iter().collect(),
-            proxies: Proxies::from_variables(env),
+            proxies: Proxies::from_variables(variable),
             attempts: ATTEMPTS,
             ..ClientConfig::default()
         };
-        let known = app.keychain().resolve(registry_key(domain));
+        let known = keychain.resolve(registry_key(domain));
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let auth = Credentials {
             username: known.username,
@@ -176,6 +175,10 @@ impl Registry {
     }
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn told(error: Error) -> CliError {
     CliError::new(error.to_string())
 }
@@ -186,6 +189,6 @@ fn document(raw: &RawManifest) -> Result<Document> {
 }
 
 /// The digest of a document.
-pub(super) fn digest_of(bytes: &[u8]) -> Digest {
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_bytes(Sha256::digest(bytes).into())
 }

@@ -11,7 +11,7 @@ pub use store::{ManifestStore, missing};
 
 use cais_types::Reference;
 
-use crate::error::{CliError, Result};
+use cais_console::error::{CliError, Result};
 
 /// Reads the name of a manifest or of a list; one without tag and digest is `latest`.
 ///

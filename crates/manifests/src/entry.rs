@@ -7,7 +7,7 @@ use cais_types::oci::{Descriptor, Manifest, Platform, media_type};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{CliError, Result};
+use cais_console::error::{CliError, Result};
 
 /// A manifest and what is known of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
