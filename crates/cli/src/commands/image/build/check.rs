@@ -57,7 +57,7 @@ pub fn before(args: &Parsed) -> Result<String> {
 }
 
 fn report(file: &Dockerfile, read: &Checked, args: &Parsed) -> Result<Report> {
-    let given = super::build_args(args);
+    let given = super::query::build_args(args);
     let given = given.into_iter();
     let given = given.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
     let host = Platform::host();

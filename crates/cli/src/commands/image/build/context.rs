@@ -10,10 +10,11 @@ use cais_build::dockerfile::context_source::ContextSource;
 use cais_build::dockerfile::git_ref::GitRef;
 use cais_build::dockerfile::ignore::{Ignore, names};
 use cais_build::git::Git;
+use cais_build::listing;
 use cais_client::body::Body;
 use tempfile::TempDir;
 
-use super::body::{self, Failure};
+use super::body::{self, Answer, Failure};
 use crate::archive;
 use crate::error::{CliError, Result};
 
@@ -32,6 +33,47 @@ pub enum Content {
     Body(Body),
     /// A directory that may be here for the next build as well.
     Directory(Directory),
+}
+
+/// How a directory is sent.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// As a list of what there is, to a daemon that may have it.
+    pub listed: bool,
+    pub compress: bool,
+}
+
+impl Content {
+    /// The body of the request with the other directories, its type, and who waits for what is wanted of it.
+    ///
+    /// # Errors
+    /// Directories beside something else than a directory.
+    pub fn body(
+        self,
+        named: Vec<(String, Directory)>,
+        form: Form,
+        failure: &Failure,
+    ) -> Result<(&'static str, Body, Option<Answer>)> {
+        match self {
+            Self::Directory(directory) if form.listed => {
+                let mut directories = vec![(String::new(), directory)];
+                directories.extend(named);
+                let (body, answer) = body::listed(directories, failure);
+                Ok((listing::MEDIA_TYPE, body, Some(answer)))
+            }
+            _ if !named.is_empty() => Err(CliError::new(
+                "--build-context with a directory wants a directory as the context of the build too",
+            )),
+            Self::Directory(directory) => {
+                let body = match form.compress {
+                    true => body::compressed(directory, failure),
+                    false => body::archive(directory, None, failure),
+                };
+                Ok(("application/x-tar", body, None))
+            }
+            Self::Body(body) => Ok(("application/x-tar", body, None)),
+        }
+    }
 }
 
 /// Finds the context and the Dockerfile.

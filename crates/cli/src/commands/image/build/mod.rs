@@ -9,21 +9,20 @@ mod layout;
 mod loans;
 mod named;
 mod output;
+mod query;
+mod shown;
 
 use std::path::Path;
 
-use cais_build::directory::Directory;
-use cais_build::listing;
-use cais_client::answer::JsonLines;
-use cais_client::body::Body;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use self::body::{Answer, Failure};
+use self::body::Failure;
 use self::cache::Caches;
-use self::context::Content;
+use self::context::{Content, Form};
 use self::loans::Lending;
 use self::named::Named;
 use self::output::{Built, Outputs};
+use self::shown::Shown;
 use crate::app::App;
 use crate::command::{Arguments, Command, Invocation};
 use crate::commands::content_trust;
@@ -175,52 +174,31 @@ const FLAGS: &[Flag] = &[
     flag("ulimit", "list", "Limits of the steps (name=soft[:hard])"),
 ];
 
-/// The variable that says when what is made was made.
-const SOURCE_DATE: &str = "SOURCE_DATE_EPOCH";
-
 async fn run(app: &App, call: Invocation) -> Result {
     let args = &call.args;
     if args.switch("check") {
         return check::only(app, args);
     }
     content_trust::refuse(args)?;
-    let warnings = check::before(args)?;
-    let lending = Lending::parse(args)?;
-    let caches = Caches::parse(args)?;
-    let mut named = Named::parse(args)?;
-    let context = context::source(&args.positionals[0], &args.string("file"))?;
-    let outputs = Outputs::parse(args)?;
-    let names: Vec<String> = args
-        .list("tag")
-        .into_iter()
-        .chain(outputs.names().cloned())
-        .collect();
-    let several = args.list("platform").join(",").contains(',');
-    outputs.check(&names, several)?;
-    let mut query = query(args, &names)?;
-    let attested = attest::wanted(args, &names)?;
-    query.push(("dockerfile".to_owned(), context.dockerfile));
-    if outputs.rewrite_timestamp {
-        query.push(("rewritetimestamp".to_owned(), "1".to_owned()));
-    }
-    if let Some(remote) = context.remote {
-        query.push(("remote".to_owned(), remote));
-    }
+    let asked = Asked::parse(args)?;
     let quiet = args.switch("quiet");
     let progress = Progress::new(app.printer, &args.string("progress"), quiet)?;
     let client = app.client()?;
     client.negotiate().await?;
-    let images = caches.fetch(app).await?;
-    if !images.is_empty() {
-        query.push(("cachefrom".to_owned(), json!(images).to_string()));
-    }
-    for name in caches.names(app)? {
-        query.push(("cacheto".to_owned(), name));
-    }
+    let Asked {
+        warnings,
+        lending,
+        caches,
+        mut named,
+        content,
+        outputs,
+        names,
+        mut query,
+        attested,
+    } = asked;
+    query.extend(cached(app, &caches).await?);
     let session = lending.begin(client).await?;
-    if let Some(session) = &session {
-        query.push(("session".to_owned(), session.id.clone()));
-    }
+    query.extend(session.iter().map(|one| pair("session", one.id.clone())));
     // Public images need none of them, so a helper that fails does not end the build.
     let credentials = app.keychain().header_of_all().ok();
     if !client.is_cais() {
@@ -229,7 +207,7 @@ async fn run(app: &App, call: Invocation) -> Result {
     query.extend(attested);
     named.load(app, &args.list("platform")).await?;
     if !named.places.is_empty() {
-        query.push(("contexts".to_owned(), json!(named.places).to_string()));
+        query.push(pair("contexts", json!(named.places).to_string()));
     }
     // A list of files is short, and what is wanted of them is little.
     let compress = args.switch("compress");
@@ -238,7 +216,7 @@ async fn run(app: &App, call: Invocation) -> Result {
         compress,
     };
     let failure = Failure::default();
-    let (media_type, body, answer) = sent(context.content, named.directories, form, &failure)?;
+    let (media_type, body, answer) = content.body(named.directories, form, &failure)?;
     let messages = client
         .image_build(&query, credentials, media_type, body)
         .await
@@ -265,6 +243,66 @@ async fn run(app: &App, call: Invocation) -> Result {
         app.printer.err(&warnings);
     }
     Ok(0)
+}
+
+/// What the command line asks for, before a daemon is asked.
+struct Asked {
+    warnings: String,
+    lending: Lending,
+    caches: Caches,
+    named: Named,
+    content: Content,
+    outputs: Outputs,
+    names: Vec<String>,
+    query: Vec<(String, String)>,
+    /// What of the query attests something.
+    attested: Vec<(String, String)>,
+}
+
+impl Asked {
+    fn parse(args: &Parsed) -> Result<Self> {
+        let warnings = check::before(args)?;
+        let lending = Lending::parse(args)?;
+        let caches = Caches::parse(args)?;
+        let named = Named::parse(args)?;
+        let context = context::source(&args.positionals[0], &args.string("file"))?;
+        let outputs = Outputs::parse(args)?;
+        let names = args.list("tag").into_iter();
+        let names: Vec<String> = names.chain(outputs.names().cloned()).collect();
+        let several = args.list("platform").join(",").contains(',');
+        outputs.check(&names, several)?;
+        let mut query = query::of_flags(args, &names)?;
+        let attested = attest::wanted(args, &names)?;
+        query.push(pair("dockerfile", context.dockerfile));
+        if outputs.rewrite_timestamp {
+            query.push(pair("rewritetimestamp", "1".to_owned()));
+        }
+        query.extend(context.remote.map(|remote| pair("remote", remote)));
+        Ok(Self {
+            warnings,
+            lending,
+            caches,
+            named,
+            content: context.content,
+            outputs,
+            names,
+            query,
+            attested,
+        })
+    }
+}
+
+fn pair(name: &str, value: String) -> (String, String) {
+    (name.to_owned(), value)
+}
+
+/// The caches to look in, which are fetched, and the names that stages are to get.
+async fn cached(app: &App, caches: &Caches) -> Result<Vec<(String, String)>> {
+    let images = caches.fetch(app).await?;
+    let from = (!images.is_empty()).then(|| pair("cachefrom", json!(images).to_string()));
+    let to = caches.names(app)?;
+    let to = to.into_iter().map(|name| pair("cacheto", name));
+    Ok(from.into_iter().chain(to).collect())
 }
 
 /// What the classic builder of other daemons does not do.
@@ -294,210 +332,4 @@ async fn finish(app: &App, args: &Parsed, outputs: &Outputs, built: &Built<'_>) 
         output::write_metadata(path, built, digest.as_deref())?;
     }
     Ok(())
-}
-
-/// How a directory is sent.
-#[derive(Clone, Copy)]
-struct Form {
-    /// As a list of what there is, to a daemon that may have it.
-    listed: bool,
-    compress: bool,
-}
-
-/// The body of the request, its type, and who waits for what is wanted of it.
-fn sent(
-    content: Content,
-    named: Vec<(String, Directory)>,
-    form: Form,
-    failure: &Failure,
-) -> Result<(&'static str, Body, Option<Answer>)> {
-    match content {
-        Content::Directory(directory) if form.listed => {
-            let mut directories = vec![(String::new(), directory)];
-            directories.extend(named);
-            let (body, answer) = body::listed(directories, failure);
-            Ok((listing::MEDIA_TYPE, body, Some(answer)))
-        }
-        _ if !named.is_empty() => Err(CliError::new(
-            "--build-context with a directory wants a directory as the context of the build too",
-        )),
-        Content::Directory(directory) => {
-            let body = match form.compress {
-                true => body::compressed(directory, failure),
-                false => body::archive(directory, None, failure),
-            };
-            Ok(("application/x-tar", body, None))
-        }
-        Content::Body(body) => Ok(("application/x-tar", body, None)),
-    }
-}
-
-/// A build that is shown.
-struct Shown {
-    progress: Progress,
-    /// A quiet build says nothing but the id.
-    quiet: bool,
-    /// Who waits for what the daemon wants of the context.
-    answer: Option<Answer>,
-}
-
-impl Shown {
-    /// Shows a build until its end; answers the image's id, and of several platforms those of all.
-    async fn until_the_end(
-        mut self,
-        mut messages: JsonLines,
-    ) -> Result<(String, Vec<(String, String)>)> {
-        let (mut id, mut images) = (String::new(), Vec::new());
-        while let Some(message) = messages.next::<Value>().await? {
-            if let Some(error) = message["error"].as_str().filter(|text| !text.is_empty()) {
-                let code = message["errorDetail"]["code"].as_i64().unwrap_or(0);
-                let code = i32::try_from(code).ok().filter(|code| *code != 0);
-                self.progress.failed(error);
-                return Err(CliError::with_code(code.unwrap_or(1), error));
-            }
-            if let Some(wanted) = message["aux"].get("Wanted") {
-                let wanted = serde_json::from_value(wanted.clone());
-                let wanted = wanted.map_err(|error| CliError::new(error.to_string()))?;
-                // Whoever waited for it may have failed; then the daemon hears of that.
-                let _ = self.answer.take().map(|answer| answer.send(wanted));
-                continue;
-            }
-            if let Some(made) = message["aux"]["ID"].as_str() {
-                made.clone_into(&mut id);
-                if let Some(platform) = message["aux"]["Platform"].as_str() {
-                    images.push((platform.to_owned(), id.clone()));
-                }
-            }
-            let text = message["stream"].as_str().unwrap_or_default().trim();
-            if self.quiet && text.starts_with("sha256:") {
-                text.clone_into(&mut id);
-            }
-            self.progress.take(&message);
-        }
-        self.progress.done(&id);
-        Ok((id, images))
-    }
-}
-
-/// The parameters of the request.
-fn query(args: &Parsed, names: &[String]) -> Result<Vec<(String, String)>> {
-    let mut query: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: String| query.push((name.to_owned(), value));
-    for name in names {
-        add("t", name.clone());
-    }
-    for host in args.list("add-host") {
-        let host = host.replacen('=', ":", usize::from(!host.contains(':')));
-        add("extrahosts", host);
-    }
-    for (flag, name) in [
-        ("quiet", "q"),
-        ("no-cache", "nocache"),
-        ("pull", "pull"),
-        ("squash", "squash"),
-        ("force-rm", "forcerm"),
-    ] {
-        if args.switch(flag) {
-            add(name, "1".to_owned());
-        }
-    }
-    add(
-        "rm",
-        if args.switch_or("rm", true) { "1" } else { "0" }.to_owned(),
-    );
-    for stage in no_cache_filter(args)? {
-        add("nocachefilter", stage);
-    }
-    for (flag, name) in [
-        ("target", "target"),
-        ("network", "networkmode"),
-        ("cgroup-parent", "cgroupparent"),
-        ("isolation", "isolation"),
-        ("cpuset-cpus", "cpusetcpus"),
-        ("cpuset-mems", "cpusetmems"),
-        ("cpu-period", "cpuperiod"),
-        ("cpu-quota", "cpuquota"),
-        ("cpu-shares", "cpushares"),
-    ] {
-        if let Some(value) = args.value(flag).filter(|value| !value.is_empty()) {
-            add(name, value.to_owned());
-        }
-    }
-    for (flag, name) in [
-        ("memory", "memory"),
-        ("memory-swap", "memswap"),
-        ("shm-size", "shmsize"),
-    ] {
-        if args.changed(flag) {
-            add(name, args.bytes(flag).to_string());
-        }
-    }
-    let platforms = args.list("platform");
-    if !platforms.is_empty() {
-        add("platform", platforms.join(","));
-    }
-    add("buildargs", Value::Object(build_args(args)).to_string());
-    add("labels", Value::Object(labels(args)).to_string());
-    for option in args.list("security-opt") {
-        add("securityopt", option);
-    }
-    let limits = args.list("ulimit");
-    if !limits.is_empty() {
-        let limits: Vec<Value> = limits
-            .iter()
-            .map(|text| ulimit(text))
-            .collect::<Result<_>>()?;
-        add("ulimits", Value::Array(limits).to_string());
-    }
-    Ok(query)
-}
-
-/// The stages to run anew.
-fn no_cache_filter(args: &Parsed) -> Result<Vec<String>> {
-    let lists = args.list("no-cache-filter");
-    let stages: Vec<String> = lists
-        .iter()
-        .flat_map(|list| list.split(','))
-        .map(str::to_owned)
-        .collect();
-    if !stages.is_empty() && args.switch("no-cache") {
-        return Err(CliError::new(
-            "--no-cache and --no-cache-filter cannot currently be used together",
-        ));
-    }
-    Ok(stages)
-}
-
-/// `NAME=value`; a name alone takes its value from our environment, or stays without one. The time of what is made is
-/// taken from there in any case.
-fn build_args(args: &Parsed) -> Map<String, Value> {
-    let arg = |text: String| match text.split_once('=') {
-        Some((name, value)) => (name.to_owned(), json!(value)),
-        None => {
-            let value = std::env::var(&text).ok();
-            (text, json!(value))
-        }
-    };
-    let mut given: Map<String, Value> = args.list("build-arg").into_iter().map(arg).collect();
-    if let Ok(time) = std::env::var(SOURCE_DATE) {
-        given.entry(SOURCE_DATE).or_insert(json!(time));
-    }
-    given
-}
-
-fn labels(args: &Parsed) -> Map<String, Value> {
-    let label = |text: String| match text.split_once('=') {
-        Some((name, value)) => (name.to_owned(), json!(value)),
-        None => (text, json!("")),
-    };
-    args.list("label").into_iter().map(label).collect()
-}
-
-/// `name=soft[:hard]`.
-fn ulimit(text: &str) -> Result<Value> {
-    let bad = || CliError::new(format!("invalid ulimit argument: {text}"));
-    let (name, limits) = text.split_once('=').ok_or_else(bad)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
-    Ok(json!({ "Name": name, "Soft": number(soft)?, "Hard": number(hard)? }))
 }
