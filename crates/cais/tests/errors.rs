@@ -189,7 +189,12 @@ fn no_daemon_and_no_permission_are_told_apart() {
         0o660
     );
     let binary = daemon.scratch().join("cais");
-    std::fs::copy(CAIS, &binary).unwrap();
+    // Not by this process: a child that another test starts meanwhile would have the file open for writing.
+    let copied = std::process::Command::new("cp")
+        .arg(CAIS)
+        .arg(&binary)
+        .status();
+    assert!(copied.unwrap().success());
     let mut command = daemon.client(
         Path::new("setpriv"),
         &["--reuid=65534", "--regid=65534", "--clear-groups"],

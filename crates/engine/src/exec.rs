@@ -431,7 +431,7 @@ fn translate(error: RunError) -> (i32, Error) {
     };
     (
         code,
-        Error::new(class, format!("{FRONT}{message}")).with_source(error),
+        Error::new(class, format!("{FRONT}{message}{}", start::UNKNOWN)).with_source(error),
     )
 }
 

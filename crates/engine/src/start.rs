@@ -34,6 +34,9 @@ const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
 /// Exit code of a container that failed to start for no reason of its command's.
 const START_FAILED: i32 = 128;
 
+/// What the error of a runtime ends with that Docker's has no class of its own for.
+pub const UNKNOWN: &str = ": unknown";
+
 /// Starts a container for a user.
 ///
 /// # Errors
@@ -141,7 +144,7 @@ impl From<MonitorError> for Failure {
         } else {
             "error during container init: "
         };
-        let text = format!("{FRONT}{init}{text}");
+        let text = format!("{FRONT}{init}{text}{UNKNOWN}");
         Self {
             code,
             error: Error::new(error.class(), text).with_source(error),

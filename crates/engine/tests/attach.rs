@@ -108,6 +108,9 @@ async fn a_monitor_that_refuses_an_attach_tells_why_the_start_fails() {
         (hijack.serve)(connection().1).await.unwrap();
     }
     let error = containers.start("web", None).await.unwrap_err();
-    assert!(error.to_string().ends_with("mounting overlay"), "{error}");
+    assert!(
+        error.to_string().ends_with("mounting overlay: unknown"),
+        "{error}"
+    );
     assert!(world.sandboxes.open.lock().unwrap().is_empty());
 }

@@ -104,7 +104,7 @@ async fn a_failed_command_leaves_nothing_and_says_127() {
         error.to_string(),
         format!(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create \
-             failed: unable to start container process: error during container init: {text}"
+             failed: unable to start container process: error during container init: {text}: unknown"
         )
     );
     let seen = containers.inspect("web", false).await.unwrap();
