@@ -104,3 +104,21 @@ fn below_the_root_of_a_container_is_nothing() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "[]\n");
 }
+
+#[test]
+fn a_container_may_change_roots_and_make_user_namespaces() {
+    let daemon = daemon();
+    let enter = "mkdir /n && mount -t tmpfs n /n && mkdir /n/old /n/bin && cp /bin/busybox /n/bin && cd /n && \
+        pivot_root . old && /bin/busybox ls";
+    for before in ["true", "mount --make-rshared / && mount --make-rslave /"] {
+        let script = format!("unshare -m sh -c '{before} && {enter}'");
+        let run = ["run", "--rm", "--privileged", "busybox", "sh", "-c"];
+        let told = daemon.cais(&[&run[..], &[&script]].concat()).unwrap();
+        assert_eq!(told, "bin\nold\n", "{before}");
+    }
+    // Linux lets no process make one whose root is not that of its mounts.
+    let run = ["run", "--rm", "--security-opt=seccomp=unconfined"];
+    let command = ["-u", "1000", "busybox", "unshare", "-U", "echo", "made"];
+    let told = daemon.cais(&[&run[..], &command[..]].concat()).unwrap();
+    assert_eq!(told, "made\n");
+}
