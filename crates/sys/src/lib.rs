@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod datagrams;
 pub mod exe;
 pub mod failpoint;
 pub mod heap;

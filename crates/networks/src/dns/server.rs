@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cais_sys::datagrams::{Outgoing, Received};
 use cais_sys::netns;
 use cais_types::ContainerId;
 use rustix::buffer::spare_capacity;
@@ -30,8 +31,6 @@ const MOST_FORWARDS: usize = 256;
 const MOST_STREAMS: usize = 64;
 /// Questions that may lie in a connection.
 const MOST_MESSAGES: usize = 256;
-/// Datagrams of one container that are answered before another one's turn.
-const TURN: usize = 32;
 /// How long a client's connection may be silent.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -72,7 +71,8 @@ pub struct Server {
     forwards: Slab<(u64, Forward)>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     next_number: u64,
-    buffer: Vec<u8>,
+    received: Received,
+    answers: Outgoing,
     answer: Vec<u8>,
     now: Instant,
 }
@@ -97,7 +97,8 @@ impl Server {
             forwards: Slab::new(),
             timers: BinaryHeap::new(),
             next_number: 0,
-            buffer: vec![0; 4096],
+            received: Received::default(),
+            answers: Outgoing::default(),
             answer: Vec::new(),
             now: Instant::now(),
         })
@@ -215,24 +216,29 @@ impl Server {
             .retain(|_, (_, one)| one.question.client != client);
     }
 
+    /// Answers what has come of one container, as far as one call brings it; then it is another one's turn.
     fn datagrams(&mut self, key: usize) -> io::Result<()> {
-        for _ in 0..TURN {
-            let Some(client) = self.clients.get_mut(key) else {
-                return Ok(());
-            };
-            // Errors are left-overs of answers to clients that are gone.
-            let Ok((length, from)) = client.sockets.udp.recv_from(&mut self.buffer) else {
-                return Ok(());
-            };
-            let packet = &self.buffer[..length];
-            let version = self.shared.version();
+        let Some(client) = self.clients.get_mut(key) else {
+            return Ok(());
+        };
+        // Errors are left-overs of answers to clients that are gone.
+        if self.received.receive(client.sockets.udp.as_fd()).is_err() {
+            return Ok(());
+        }
+        let version = self.shared.version();
+        let mut others = Vec::new();
+        for (packet, from) in self.received.iter() {
             if client.remembered.answer(version, packet, &mut self.answer) {
-                // A client that is gone, or a full buffer: it asks again.
-                let _ = client.sockets.udp.send_to(&self.answer, from);
-                continue;
+                self.answers.push(&self.answer, from);
+            } else {
+                others.push((packet.to_vec(), from));
             }
-            let (client, packet) = ((key, client.number), packet.to_vec());
-            self.question(client, ReplyTo::Datagram(from), packet)?;
+        }
+        // A client that is gone, or whose buffer is full, asks again.
+        self.answers.send(client.sockets.udp.as_fd());
+        let client = (key, client.number);
+        for (packet, from) in others {
+            self.question(client, ReplyTo::Datagram(from.into()), packet)?;
         }
         Ok(())
     }
