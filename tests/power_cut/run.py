@@ -138,7 +138,8 @@ def one_round(cais, archive, names, seed):
         loop = call("losetup", "--show", "-f", f"{work}/fuse/disk")
         call("mount", loop, f"{work}/mnt")
         daemon = Daemon(cais, work, f"{work}/mnt/data")
-        children = work_until_cut(daemon, archive, noise, names, chance.uniform(0, chance.choice([3, 3, 12])))
+        seconds = chance.uniform(0, chance.choice([3, 12, 20]))
+        children = work_until_cut(daemon, archive, noise, names, seconds)
         server.send_signal(signal.SIGUSR1)
         lost = int(server.stdout.readline().split()[1])
         daemon.end(signal.SIGKILL)
@@ -155,7 +156,7 @@ def one_round(cais, archive, names, seed):
         finally:
             daemon.end(signal.SIGTERM)
             call("umount", f"{work}/mnt")
-        return lost, found
+        return seconds, lost, found
 
 
 def main(cais, archive, rounds):
@@ -164,8 +165,8 @@ def main(cais, archive, rounds):
         try:
             registry.fill(cais, work, archive)
             for number in range(int(rounds)):
-                lost, (found, pulled) = one_round(cais, archive, registry.names, number)
-                print(f"cut {number}: {lost} blocks were not flushed, {found} images are whole, {pulled} of them pulled", flush=True)
+                seconds, lost, (found, pulled) = one_round(cais, archive, registry.names, number)
+                print(f"cut {number} after {seconds:.1f} s: {lost} blocks were not flushed, {found} images are whole, {pulled} of them pulled", flush=True)
         finally:
             registry.end()
 
