@@ -24,18 +24,24 @@ impl Monitors {
     /// # Errors
     /// Internal: no descriptors are left.
     pub fn new(binary: OwnedFd) -> Result<Self> {
-        // In a user namespace a container's procfs needs another one that can be seen whole.
-        let empty_mounts = match cais_sys::process::in_user_namespace() {
-            true => None,
-            false => Some(mntns::empty().map_err(failed)?),
-        };
         Ok(Self {
             binary,
             launchpad: Launchpad::new().map_err(failed)?,
-            empty_mounts,
+            empty_mounts: empty_mounts(),
             running: Mutex::new(HashMap::new()),
         })
     }
+}
+
+/// Not in a user namespace, where a container's procfs needs another one that can be seen whole, and not where no process can
+/// change its root (a host that runs from its initramfs).
+fn empty_mounts() -> Option<OwnedFd> {
+    if cais_sys::process::in_user_namespace() {
+        return None;
+    }
+    mntns::empty()
+        .inspect_err(|error| tracing::warn!(%error, "mounts of containers begin as the host's"))
+        .ok()
 }
 
 fn failed(error: io::Error) -> Error {
