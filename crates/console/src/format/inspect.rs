@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::json::{KeyOrder, ordered_value};
+use super::structs::Structs;
 use super::template::{Purpose, Template};
 
 /// The array of raw answers, indented by four blanks, in the daemon's own order.
@@ -81,10 +82,11 @@ pub fn templated(answers: &[bytes::Bytes], format: &str) -> Result<String, Strin
     for raw in answers {
         let json: Json = serde_json::from_slice(raw).map_err(|error| error.to_string())?;
         let (mut value, order) = ordered_value(&json);
+        let structs = Structs::mark(&mut value);
         let template = Template::parse(source, Purpose::Values, order, false).map_err(bad)?;
         let line = run(&template, source, &mut value)
             .map_err(|error| format!("template parsing error: {error}"))?;
-        text.push_str(&line);
+        text.push_str(&structs.exchange(line));
         text.push('\n');
     }
     Ok(text)
@@ -252,6 +254,63 @@ mod tests {
             line("{{range $p, $b := .NetworkSettings.Ports}}{{$p}}{{range $b}}x{{end}}{{end}}"),
             "80/tcp\n"
         );
+    }
+
+    #[test]
+    fn structs_print_as_those_of_go_do() {
+        let answer = [bytes::Bytes::from_static(
+            br#"{"State":{"Status":"running","Running":true,"Pid":7,"ExitCode":0,"Error":"","StartedAt":"a","FinishedAt":"b"},
+            "HostConfig":{"RestartPolicy":{"Name":"no","MaximumRetryCount":0},"LogConfig":{"Type":"json-file","Config":{}},
+            "PortBindings":{"81/udp":[{"HostIp":"","HostPort":"18098"}]},"Mounts":[{"Type":"bind","Target":"/x"}]},
+            "Config":{"ExposedPorts":{"80/tcp":{},"81/udp":{}},"Labels":{},"Volumes":null},
+            "Mounts":[{"Type":"volume","Name":"v","Source":"/s","Destination":"/d","Driver":"local","Mode":"z","RW":true,"Propagation":""}],
+            "NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"1"},{"HostIp":"::","HostPort":"1"}],"90/tcp":null}},
+            "IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"10.0.0.0/8","Gateway":"10.0.0.1"}]},
+            "Containers":{"abc":{"Name":"x","EndpointID":"e","MacAddress":"m","IPv4Address":"4","IPv6Address":""}}}"#,
+        )];
+        let line = |format: &str| {
+            let line = templated(&answer, format).unwrap();
+            line.trim_end_matches('\n').to_owned()
+        };
+        for (format, expected) in [
+            (
+                "{{.State}}",
+                "{running true false false false false 7 0  a b <nil>}",
+            ),
+            ("{{.HostConfig.RestartPolicy}}", "{no 0}"),
+            ("{{.HostConfig.LogConfig}}", "{json-file map[]}"),
+            ("{{.HostConfig.PortBindings}}", "map[81/udp:[{ 18098}]]"),
+            ("{{.HostConfig.Mounts}}", "[map[Target:/x Type:bind]]"),
+            (
+                "{{.Config.ExposedPorts}} {{.Config.Labels}}",
+                "map[80/tcp:{} 81/udp:{}] map[]",
+            ),
+            (
+                "{{range .Mounts}}{{.}}{{end}}",
+                "{volume v /s /d local z true }",
+            ),
+            (
+                "{{.NetworkSettings.Ports}}",
+                "map[80/tcp:[{0.0.0.0 1} {:: 1}] 90/tcp:[]]",
+            ),
+            (
+                "{{(index (index .NetworkSettings.Ports \"80/tcp\") 1).HostIp}}",
+                "::",
+            ),
+            (
+                "{{.IPAM}}",
+                "{default map[] [{10.0.0.0/8  10.0.0.1 map[]}]}",
+            ),
+            ("{{.Containers}}", "map[abc:{x e m 4 }]"),
+            (
+                "{{json .HostConfig.RestartPolicy}}",
+                "{\"Name\":\"no\",\"MaximumRetryCount\":0}",
+            ),
+        ] {
+            assert_eq!(line(format), expected, "{format}");
+        }
+        // What a template adds to a struct takes its mark away.
+        assert!(!line("{{.State}}{{.State.Health}}").contains('\u{1}'));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod json;
 mod label;
 mod listing;
+mod structs;
 mod template;
 
 pub mod inspect;
