@@ -65,9 +65,13 @@ pub fn leftovers(daemon: &TestDaemon) -> Vec<String> {
     found
 }
 
+/// A connection whose end nobody acknowledges keeps its namespace, and with it an interface, for as long as the kernel sends
+/// that end again: two minutes at most (tcp(7), tcp_orphan_retries).
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+
 pub fn assert_nothing_left(daemon: &TestDaemon) {
     let mut last = Vec::new();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let end = std::time::Instant::now() + PATIENCE;
     while std::time::Instant::now() < end {
         last = leftovers(daemon);
         if last.is_empty() {
